@@ -145,3 +145,17 @@ func (m Matrix) RowRange(first, rows int) Matrix {
 	q, s := m.Type.QuantsRowBytes(m.Cols), m.Type.ScalesRowBytes(m.Cols)
 	return Matrix{m.Type, rows, m.Cols, m.Quants[first*q : (first+rows)*q], m.Scales[first*s : (first+rows)*s]}
 }
+
+// MarshalText is the type's name: its form in JSON and in flags.
+func (t Type) MarshalText() ([]byte, error) {
+	if !t.Valid() {
+		return nil, fmt.Errorf("%v has no name", t)
+	}
+	return []byte(t.String()), nil
+}
+
+// UnmarshalText reads a type's name.
+func (t *Type) UnmarshalText(text []byte) (err error) {
+	*t, err = ParseType(string(text))
+	return err
+}
