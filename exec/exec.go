@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/potluck-llm/potluck/model"
-	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shard"
+	"github.com/potluck-llm/potluck/wire"
 )
 
 // An Executor runs one span of a model. It is used by one goroutine at a time.
@@ -43,25 +43,13 @@ var ErrStaleSlot = errors.New("stale slot")
 // ErrNoRoom is what Load returns when the span does not fit the device.
 var ErrNoRoom = errors.New("no room")
 
-// A SlotPlan says how much KV cache an executor keeps.
-type SlotPlan struct {
-	Slots     int        `json:"slots"`     // sequences at once
-	Positions int        `json:"positions"` // of one sequence
-	KV        quant.Type `json:"kv"`        // f32, f16 or q8_0
-	// Round is whether the residual is rounded to f16 after every layer
-	// (false: --activations f32). See quant.RoundRow.
-	Round bool `json:"round"`
-}
-
-// A Row says where a row of a pass belongs: position Pos of the sequence that
-// owns slot Slot. An epoch names one use of a slot: a row with a new epoch and
-// position 0 begins a new sequence there; any other row must have the slot's
-// epoch and its next position. Rows of one slot stand in ascending order.
-type Row struct {
-	Slot  int32
-	Epoch uint32
-	Pos   int32
-}
+// SlotPlan and Row travel too, so they are the wire's.
+type (
+	// SlotPlan says how much KV cache an executor keeps.
+	SlotPlan = wire.SlotPlan
+	// Row says where a row of a pass belongs.
+	Row = wire.Row
+)
 
 // A Pass carries rows of one or many sequences through a span.
 //
@@ -77,15 +65,11 @@ type Row struct {
 // Hidden between layers holds f16 values times a power of two per row where
 // SlotPlan.Round is set, so that the wire carries them in 2 bytes without loss.
 type Pass struct {
-	Rows    []Row
-	Tokens  []int32
-	Hidden  []float32
-	Normed  []float32 // rows × hidden: the FFN's normed input
-	Chosen  []int32   // rows × MoE.PerToken: ids of the chosen experts, ascending
-	Weights []float32 // rows × MoE.PerToken: their weights
-	Want    []int32   // which rows need logits, ascending
-	Logits  []float32
-	Final   []float32
+	wire.State
+	Tokens []int32
+	Want   []int32 // which rows need logits, ascending
+	Logits []float32
+	Final  []float32
 	// Trace, where set, is called with the residual after each layer (index
 	// layer+1), with the embedding (index 0) and with the state after the
 	// final norm of every row (index Layers). For checks only: it may force
@@ -182,13 +166,13 @@ func (s *Slots) Admit(rows []Row, reset func(slot int)) error {
 	for i, r := range rows {
 		held, seen := next[r.Slot]
 		if !seen {
-			held = Row{r.Slot, s.epoch[r.Slot], s.length[r.Slot]}
+			held = Row{Slot: r.Slot, Epoch: s.epoch[r.Slot], Pos: s.length[r.Slot]}
 		}
 		begins := !seen && r.Pos == 0 && (r.Epoch != held.Epoch || held.Pos == 0)
 		if !begins && (r.Epoch != held.Epoch || r.Pos != held.Pos) {
 			return fmt.Errorf("%w: row %d: slot %d epoch %d position %d, have epoch %d length %d", ErrStaleSlot, i, r.Slot, r.Epoch, r.Pos, held.Epoch, held.Pos)
 		}
-		next[r.Slot] = Row{r.Slot, r.Epoch, r.Pos + 1}
+		next[r.Slot] = Row{Slot: r.Slot, Epoch: r.Epoch, Pos: r.Pos + 1}
 	}
 	for i, r := range rows {
 		if r.Pos == 0 && (i == 0 || rows[i-1].Slot != r.Slot) && s.epoch[r.Slot] != r.Epoch {

@@ -1,8 +1,8 @@
 package wire
 
 import (
-	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/model"
+	"github.com/potluck-llm/potluck/quant"
 )
 
 // Control messages: one JSON object a text frame, "type" first. Each struct
@@ -45,10 +45,10 @@ type Welcome struct {
 // Assign asks a worker to load a span beside those it has. Span numbers are
 // the coordinator's, never used twice.
 type Assign struct {
-	Span     uint32        `json:"span"`
-	Manifest string        `json:"manifest"` // hash of the manifest: GET /shards/<hash>/manifest.json
-	Range    model.Span    `json:"range"`
-	Slots    exec.SlotPlan `json:"slots"`
+	Span     uint32     `json:"span"`
+	Manifest string     `json:"manifest"` // hash of the manifest: GET /shards/<hash>/manifest.json
+	Range    model.Span `json:"range"`
+	Slots    SlotPlan   `json:"slots"`
 }
 
 // Release asks a worker to drop a span.
@@ -140,5 +140,36 @@ type PassFrame struct {
 	// Timing of a result, in microseconds: waiting in the worker's queue,
 	// computing, and reading back.
 	QueueUs, ComputeUs, ReadbackUs uint32
-	exec.Pass
+	State
+}
+
+// A SlotPlan says how much KV cache an executor keeps.
+type SlotPlan struct {
+	Slots     int        `json:"slots"`     // sequences at once
+	Positions int        `json:"positions"` // of one sequence
+	KV        quant.Type `json:"kv"`        // f32, f16 or q8_0
+	// Round is whether the residual is rounded to f16 after every layer
+	// (false: --activations f32). See quant.RoundRow.
+	Round bool `json:"round"`
+}
+
+// A Row says where a row of a pass belongs: position Pos of the sequence that
+// owns slot Slot. An epoch names one use of a slot: a row with a new epoch and
+// position 0 begins a new sequence there; any other row must have the slot's
+// epoch and its next position. Rows of one slot stand in ascending order.
+type Row struct {
+	Slot  int32
+	Epoch uint32
+	Pos   int32
+}
+
+// State is what travels between two spans. Between layers: Rows and Hidden,
+// the residual. At a cut inside a layer Hidden is the running sum (residual,
+// shared experts and the experts so far), and the rest is there too.
+type State struct {
+	Rows    []Row
+	Hidden  []float32 // rows × hidden
+	Normed  []float32 // rows × hidden: the FFN's normed input
+	Chosen  []int32   // rows × MoE.PerToken: ids of the chosen experts, ascending
+	Weights []float32 // rows × MoE.PerToken: their weights
 }
