@@ -37,7 +37,8 @@ type Tensor struct {
 	Parts      []Part
 }
 
-// A Part says where some rows of a Tensor come from: row i of the part, of
+// A Part says where some rows of a Tensor (or elements, where that is a single
+// row) come from: row i of the part, of
 // Rows, is row From+i of tensor Source (flattened to two dimensions) and
 // becomes row To+i·Stride.
 type Part struct {
