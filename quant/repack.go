@@ -1,0 +1,206 @@
+package quant
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Repack turns rows × cols numbers of a GGUF tensor into type t in the planar
+// layout; dst must hold t.Bytes(rows, cols), src exactly the tensor.
+//
+// Into the same type, and from Q4_0, Q4_1 and Q8_0, bytes only move. Q4_K goes
+// into q4_1 with its quants unchanged, only the product of its nested scales is
+// rounded to f16. Everything else is decoded and encoded. A weight or scale
+// that is not finite is an error that says where.
+func (f Foreign) Repack(t Type, rows, cols int, src, dst []byte) error {
+	m, err := NewMatrix(t, rows, cols, dst)
+	if err != nil {
+		return err
+	}
+	m.clearPadding(dst)
+	return m.RepackRows(0, f, src)
+}
+
+// RepackRows is Repack for whole rows of a GGUF tensor, into m from row first
+// on.
+func (m Matrix) RepackRows(first int, f Foreign, src []byte) error {
+	if err := f.Check(); err != nil {
+		return err
+	}
+	size, err := f.RowBytes(m.Cols)
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		return nil
+	}
+	rows := len(src) / size
+	if first < 0 || rows*size != len(src) || rows > m.Rows-first {
+		return fmt.Errorf("repack %d bytes of %v into %d × %d from row %d: want whole rows of %d bytes that fit", len(src), f, m.Rows, m.Cols, first, size)
+	}
+	var numbers []float32
+	move := movers[conversion{f, m.Type}]
+	if move == nil {
+		numbers = make([]float32, m.Cols)
+	}
+	for i := range rows {
+		row := src[i*size : (i+1)*size]
+		if move == nil {
+			decoders[f](numbers, row)
+			if err := m.EncodeRows(first+i, numbers); err != nil {
+				return err
+			}
+			continue
+		}
+		if column := move(m.quantsRow(first+i), m.scalesRow(first+i), row); column >= 0 {
+			numbers = make([]float32, m.Cols)
+			decoders[f](numbers, row)
+			return &NotFiniteError{m.Type, first + i, column, numbers[column]}
+		}
+	}
+	return nil
+}
+
+// Interleave writes rows of m, from row first on, as the blocks of
+// m.Type.Foreign(): as many rows as dst has room for.
+func (m Matrix) Interleave(first int, dst []byte) error {
+	quants, scales := m.Type.QuantsRowBytes(m.Cols), m.Type.ScalesRowBytes(m.Cols)
+	size := quants + scales
+	if size == 0 {
+		return nil
+	}
+	rows := len(dst) / size
+	if first < 0 || rows*size != len(dst) || rows > m.Rows-first {
+		return fmt.Errorf("write %d bytes of %v from row %d of %d × %d: want whole rows of %d bytes", len(dst), m.Type, first, m.Rows, m.Cols, size)
+	}
+	if scales == 0 {
+		copy(dst, m.Quants[first*size:(first+rows)*size])
+		return nil
+	}
+	blocks := rows * m.Cols / BlockSize
+	q, s := quants/(m.Cols/BlockSize), scales/(m.Cols/BlockSize)
+	from, to := m.Quants[first*quants:], m.Scales[first*scales:]
+	for b := range blocks {
+		block := dst[b*(q+s):][:q+s]
+		copy(block[:s], to[b*s:])
+		copy(block[s:], from[b*q:])
+	}
+	return nil
+}
+
+type conversion struct {
+	from Foreign
+	to   Type
+}
+
+// A mover turns one row of GGUF blocks into its planes without decoding it. It
+// returns the column of a block whose scale is not finite (for floats: of that
+// number), else -1.
+type mover func(q, s, src []byte) int
+
+var movers = map[conversion]mover{
+	{ForeignF32, F32}:   moveF32,
+	{ForeignF16, F16}:   moveF16,
+	{ForeignBF16, BF16}: moveBF16,
+	{ForeignQ4_0, Q4_0}: moveQ4_0,
+	{ForeignQ4_1, Q4_1}: moveQ4_1,
+	{ForeignQ8_0, Q8_0}: moveQ8_0,
+	{ForeignQ4_K, Q4_1}: moveQ4_K,
+}
+
+func moveF32(q, _, src []byte) int {
+	copy(q, src)
+	if allFiniteF32(src) {
+		return -1
+	}
+	for i := 0; ; i += 4 {
+		if !allFiniteF32(src[i : i+4]) {
+			return i / 4
+		}
+	}
+}
+
+func moveF16(q, _, src []byte) int  { copy(q, src); return firstNotFinite16(src, 0x7c00) }
+func moveBF16(q, _, src []byte) int { copy(q, src); return firstNotFinite16(src, 0x7f80) }
+
+func firstNotFinite16(src []byte, exponent uint16) int {
+	if allFinite16(src, exponent) {
+		return -1
+	}
+	for i := 0; ; i += 2 {
+		if !allFinite16(src[i:i+2], exponent) {
+			return i / 2
+		}
+	}
+}
+
+// infiniteF16 tells whether the half at src is infinite or NaN.
+func infiniteF16(src []byte) bool { return src[1]&0x7c == 0x7c }
+
+func moveQ4_0(q, s, src []byte) int {
+	for i := 0; len(src) >= 18; i++ {
+		*(*[2]byte)(s[2*i:]) = [2]byte(src)
+		*(*[16]byte)(q[16*i:]) = [16]byte(src[2:])
+		if infiniteF16(src) {
+			return i * 32
+		}
+		src = src[18:]
+	}
+	return -1
+}
+
+func moveQ4_1(q, s, src []byte) int {
+	for i := 0; len(src) >= 20; i++ {
+		*(*[4]byte)(s[4*i:]) = [4]byte(src)
+		*(*[16]byte)(q[16*i:]) = [16]byte(src[4:])
+		if infiniteF16(src) || infiniteF16(src[2:]) {
+			return i * 32
+		}
+		src = src[20:]
+	}
+	return -1
+}
+
+func moveQ8_0(q, s, src []byte) int {
+	for i := 0; len(src) >= 34; i++ {
+		*(*[2]byte)(s[2*i:]) = [2]byte(src)
+		*(*[32]byte)(q[32*i:]) = [32]byte(src[2:])
+		if infiniteF16(src) {
+			return i * 32
+		}
+		src = src[34:]
+	}
+	return -1
+}
+
+// moveQ4_K makes eight q4_1 blocks of each block of 256. The two formats pair
+// different numbers in a byte: Q4_K number l of two sub-blocks, q4_1 numbers l
+// and l+16 of one.
+func moveQ4_K(q, s, src []byte) int {
+	const low, high = 0x0f0f0f0f_0f0f0f0f, 0xf0f0f0f0_f0f0f0f0
+	for i := 0; len(src) >= 144; i++ {
+		d, dmin := half(src), half(src[2:])
+		packed := (*[12]byte)(src[4:])
+		scales := (*[32]byte)(s[32*i:])
+		for j := range 8 {
+			scale, least := scaleMin4(packed, j)
+			sd, sm := F32ToF16(d*float32(scale)), F32ToF16(-(dmin * float32(least)))
+			binary.LittleEndian.PutUint16(scales[4*j:], sd)
+			binary.LittleEndian.PutUint16(scales[4*j+2:], sm)
+			if sd&0x7c00 == 0x7c00 || sm&0x7c00 == 0x7c00 {
+				return i*256 + j*32
+			}
+		}
+		from, to := (*[128]byte)(src[16:]), (*[128]byte)(q[128*i:])
+		for j := 0; j < 128; j += 32 {
+			for l := j; l < j+16; l += 8 {
+				a := binary.LittleEndian.Uint64(from[l:])
+				b := binary.LittleEndian.Uint64(from[l+16:])
+				binary.LittleEndian.PutUint64(to[l:], a&low|b<<4&high)
+				binary.LittleEndian.PutUint64(to[l+16:], a>>4&low|b&high)
+			}
+		}
+		src = src[144:]
+	}
+	return -1
+}
