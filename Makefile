@@ -1,0 +1,49 @@
+# Potluck. `make help` lists what there is.
+
+GO       ?= go
+WASM     := wasm/assets/files
+VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X github.com/potluck-llm/potluck/internal/version.Build=$(VERSION)
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+.DEFAULT_GOAL := help
+.PHONY: help build wasm demo demo-browsers test test-real test-arm64 check bench fuzz model screenshots embedded chromium clean
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: wasm ## Build bin/potluck with the browser's worker inside
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/potluck ./cmd/potluck
+
+wasm: ## Build the browser's worker (Go compiled to wasm)
+	@mkdir -p $(WASM)
+	GOOS=js GOARCH=wasm $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(WASM)/potluck.wasm ./wasm
+	@cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $(WASM)/wasm_exec.js
+
+demo: build ## A room on this machine: a coordinator, a worker, a question; stays up for your browser tabs
+	@$(GO) run ./internal/demo --potluck bin/potluck
+
+demo-browsers: build chromium ## The same with two headless browser tabs beside a native worker
+	@$(GO) run ./internal/demo --potluck bin/potluck --tabs 2
+
+test: chromium wasm ## Run every test, those in a real browser too
+	$(GO) vet ./...
+	$(GO) test -timeout 20m ./...
+
+check: ## Vet native and js/wasm, cross-build for Linux, macOS and Windows
+	$(GO) vet ./...
+	GOOS=js GOARCH=wasm $(GO) vet ./...
+	@for p in $(PLATFORMS); do echo "build $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/potluck || exit 1; done
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+
+chromium: # The browser tests need one; Debian has it
+	@command -v $${CHROMIUM:-chromium} >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "installing Debian's chromium for the browser tests"; \
+	    (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium) >build-chromium.log 2>&1 \
+	      && rm -f build-chromium.log || { tail -5 build-chromium.log; exit 1; }; \
+	  else echo "The browser tests need Chromium: sudo apt-get install chromium (or set CHROMIUM to its path)"; exit 1; fi; }
+
+clean: ## Remove what was built
+	rm -rf bin build $(WASM)/potluck.wasm $(WASM)/wasm_exec.js
