@@ -171,8 +171,8 @@ func TestRepack(t *testing.T) {
 					case tensor.Type == quant.ForeignQ4_K:
 						// Scale times quant and minimum may cancel: the error of
 						// each is 2^-11 of it, or half an f16 denormal.
-						_, packed, _ := bytesOfQ4K(src, (r*cols+b)/quant.BlockSize)
-						require.InDelta(t, x, got, packed*0x1p-11+16*0x1p-25, "%s row %d column %d", tensor.Name, r, b+i)
+						terms := largestTerms(src, (r*cols+b)/quant.BlockSize)
+						require.InDelta(t, x, got, terms*0x1p-11+16*0x1p-25, "%s row %d column %d", tensor.Name, r, b+i)
 					default:
 						require.InDelta(t, x, got, highest*(0.5/127+0x1p-11)+127*0x1p-25, "%s row %d column %d", tensor.Name, r, b+i)
 					}
@@ -192,18 +192,17 @@ func TestRepack(t *testing.T) {
 	}
 }
 
-// bytesOfQ4K returns, of a sub-block of Q4_K, d·scale, the largest sum of
-// magnitudes that a number of it is made of, and dmin·min.
-func bytesOfQ4K(src []byte, sub int) (scale, largest, least float64) {
-	b := src[sub/8*144:]
+// largestTerms is the largest sum of magnitudes, scale times quant plus minimum,
+// that a number of a sub-block of 32 is made of.
+func largestTerms(q4k []byte, sub int) float64 {
+	b, j := q4k[sub/8*144:], sub%8
 	d, dmin := quant.F16ToF32(binary.LittleEndian.Uint16(b)), quant.F16ToF32(binary.LittleEndian.Uint16(b[2:]))
-	scales, j := b[4:16], sub%8
+	scales := b[4:16]
 	s, m := scales[j%4]&63, scales[j%4+4]&63
 	if j >= 4 {
 		s, m = scales[j+4]&15|scales[j-4]>>6<<4, scales[j+4]>>4|scales[j]>>6<<4
 	}
-	scale, least = math.Abs(float64(d)*float64(s)), math.Abs(float64(dmin)*float64(m))
-	return scale, 15*scale + least, least
+	return 15*math.Abs(float64(d)*float64(s)) + math.Abs(float64(dmin)*float64(m))
 }
 
 // Weights that are not finite are found wherever they hide in a block.
