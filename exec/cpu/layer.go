@@ -1,0 +1,264 @@
+package cpu
+
+import (
+	"math"
+
+	"github.com/potluck-llm/potluck/exec"
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// buffers are reused from pass to pass: a decode step allocates nothing.
+type buffers struct {
+	normed, q, k, v, attended, projected, gateUp, ffn, logits, embedded []float32
+	chosen                                                              []int32
+	weights                                                             []float32
+	pos                                                                 []int32
+	caches                                                              []*kernel.Cache
+	input, inner                                                        kernel.Acts
+	pieces                                                              [][]float32
+	piece                                                               []float32
+	router                                                              routerScratch
+}
+
+// state is a pass on its way through the layers. Its slices are out's or the
+// executor's.
+type state struct {
+	rows    []exec.Row
+	n       int
+	hidden  []float32
+	normed  []float32 // the FFN's input, where a layer has begun
+	chosen  []int32
+	weights []float32
+}
+
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// begin makes the first residual: the embedding, the prediction layer's
+// projection, or a copy of what came in.
+func (x *Executor) begin(in *exec.Pass) *state {
+	b, h := &x.buf, x.config.Hidden
+	n := len(in.Rows)
+	s := &state{rows: in.Rows, n: n}
+	b.embedded = grow(b.embedded, n*h)
+	s.hidden = b.embedded
+	b.pos, b.caches = grow(b.pos, n), grow(b.caches, n)
+	for i, r := range in.Rows {
+		b.pos[i] = r.Pos
+	}
+	switch {
+	case x.span.MTP:
+		x.beginMTP(in, s)
+	case x.span.Embed:
+		x.lookup(s.hidden, in.Tokens)
+		if x.plan.Round {
+			x.engine.RoundF16(s.hidden, n, h)
+		}
+		if in.Trace != nil {
+			in.Trace(0, s.hidden)
+		}
+	default:
+		copy(s.hidden, in.Hidden)
+	}
+	if x.span.From.Inside() {
+		s.normed, s.chosen, s.weights = in.Normed, in.Chosen, in.Weights
+		x.engine.Prepare(&b.input, s.normed, n, h)
+	}
+	return s
+}
+
+func (x *Executor) lookup(dst []float32, tokens []int32) {
+	for i, id := range tokens {
+		x.embed.row(dst[i*x.config.Hidden:(i+1)*x.config.Hidden], int(id))
+	}
+}
+
+// beginMTP computes eh_proj · [Norm(embedding of the next token); Norm(state)].
+func (x *Executor) beginMTP(in *exec.Pass, s *state) {
+	e, b, h, n := x.engine, &x.buf, x.config.Hidden, s.n
+	eps := float32(x.config.NormEps)
+	b.normed, b.ffn = grow(b.normed, 2*n*h), grow(b.ffn, 2*n*h)
+	embedded, pairs := b.normed[:n*h], b.ffn
+	x.lookup(embedded, in.Tokens)
+	e.RMSNorm(embedded, embedded, x.mtp.enorm, n, h, eps)
+	states := b.normed[n*h:]
+	e.RMSNorm(states, in.Hidden, x.mtp.hnorm, n, h, eps)
+	for i := range n {
+		copy(pairs[2*i*h:], embedded[i*h:(i+1)*h])
+		copy(pairs[(2*i+1)*h:], states[i*h:(i+1)*h])
+	}
+	e.Prepare(&b.input, pairs, n, 2*h)
+	x.mul(s.hidden, x.mtp.ehProj, &b.input)
+}
+
+// mul computes y [n × t.rows] = a · tᵀ.
+func (x *Executor) mul(y []float32, t *tensor, a *kernel.Acts) {
+	if len(t.parts) == 1 {
+		x.engine.MatMul(y, t.parts[0], a)
+		return
+	}
+	b := &x.buf
+	b.piece = grow(b.piece, a.N*t.rows)
+	b.pieces = b.pieces[:0]
+	rest := b.piece
+	for _, m := range t.parts {
+		b.pieces = append(b.pieces, rest[:a.N*m.Rows])
+		rest = rest[a.N*m.Rows:]
+	}
+	x.engine.MatMulMany(b.pieces, t.parts, a)
+	to := 0
+	for p, m := range t.parts {
+		for i := range a.N {
+			copy(y[i*t.rows+to:], b.pieces[p][i*m.Rows:(i+1)*m.Rows])
+		}
+		to += m.Rows
+	}
+}
+
+// runLayer computes what the span holds of one layer.
+func (x *Executor) runLayer(l *layer, s *state) {
+	if l.part.Begins {
+		x.attend(l, s)
+		x.normFFN(l, s)
+		if l.router != nil {
+			x.route(l, s)
+		}
+		if l.gateUp != nil {
+			x.feedForward(l, s)
+		}
+	}
+	moe := x.config.MoE
+	for _, g := range l.experts {
+		x.engine.Experts(s.hidden, &x.buf.input, g.gateUp, g.down, moe.FFN, g.first, g.count, s.chosen, s.weights, moe.PerToken)
+	}
+	if l.part.Ends && x.plan.Round {
+		x.engine.RoundF16(s.hidden, s.n, x.config.Hidden)
+	}
+}
+
+// attend adds the attention to the residual.
+func (x *Executor) attend(l *layer, s *state) {
+	c, e, b, n := x.config, x.engine, &x.buf, s.n
+	eps := float32(c.NormEps)
+	b.normed = grow(b.normed, n*c.Hidden)
+	e.RMSNorm(b.normed, s.hidden, l.attnNorm, n, c.Hidden, eps)
+	e.Prepare(&b.input, b.normed, n, c.Hidden)
+	b.q, b.k, b.v = grow(b.q, n*c.QDim()), grow(b.k, n*c.KVDim()), grow(b.v, n*c.KVDim())
+	x.mulQKV(l)
+	if l.qBias != nil {
+		e.AddBias(b.q, l.qBias, n, c.QDim())
+		e.AddBias(b.k, l.kBias, n, c.KVDim())
+		e.AddBias(b.v, l.vBias, n, c.KVDim())
+	}
+	if l.qNorm != nil {
+		e.RMSNormHeads(b.q, l.qNorm, n, c.Heads, c.HeadDim, eps)
+		e.RMSNormHeads(b.k, l.kNorm, n, c.KVHeads, c.HeadDim, eps)
+	}
+	e.Rope(b.q, n, c.Heads, c.HeadDim, x.rope, b.pos)
+	e.Rope(b.k, n, c.KVHeads, c.HeadDim, x.rope, b.pos)
+	for i, r := range s.rows {
+		cache := l.caches[r.Slot]
+		if cache == nil {
+			cache = kernel.NewCache(x.plan.KV, x.plan.Positions, c.KVHeads, c.HeadDim)
+			l.caches[r.Slot] = cache
+		}
+		kv := c.KVDim()
+		cache.Store(int(r.Pos), b.k[i*kv:(i+1)*kv], b.v[i*kv:(i+1)*kv])
+		b.caches[i] = cache
+	}
+	b.attended = grow(b.attended, n*c.QDim())
+	e.Attend(b.attended, b.q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
+	e.Prepare(&b.inner, b.attended, n, c.QDim())
+	b.projected = grow(b.projected, n*c.Hidden)
+	x.mul(b.projected, l.o, &b.inner)
+	if l.attnPostNorm != nil {
+		e.RMSNorm(b.projected, b.projected, l.attnPostNorm, n, c.Hidden, eps)
+	}
+	e.Add(s.hidden, b.projected)
+}
+
+// mulQKV multiplies by q, k and v at once where each lies in one piece.
+func (x *Executor) mulQKV(l *layer) {
+	b := &x.buf
+	if len(l.q.parts)+len(l.k.parts)+len(l.v.parts) > 3 {
+		x.mul(b.q, l.q, &b.input)
+		x.mul(b.k, l.k, &b.input)
+		x.mul(b.v, l.v, &b.input)
+		return
+	}
+	ys, ws := [3][]float32{b.q, b.k, b.v}, [3]quant.Matrix{l.q.parts[0], l.k.parts[0], l.v.parts[0]}
+	x.engine.MatMulMany(ys[:], ws[:], &b.input)
+}
+
+// normFFN readies the FFN's input.
+func (x *Executor) normFFN(l *layer, s *state) {
+	b, h := &x.buf, x.config.Hidden
+	b.normed = grow(b.normed, s.n*h)
+	x.engine.RMSNorm(b.normed, s.hidden, l.ffnNorm, s.n, h, float32(x.config.NormEps))
+	x.engine.Prepare(&b.input, b.normed, s.n, h)
+	s.normed = b.normed
+}
+
+// feedForward adds a dense FFN, or the shared experts, to the residual.
+func (x *Executor) feedForward(l *layer, s *state) {
+	e, b, n, h := x.engine, &x.buf, s.n, x.config.Hidden
+	width := l.gateUp.rows / 2
+	b.gateUp, b.ffn = grow(b.gateUp, n*2*width), grow(b.ffn, n*width)
+	x.mul(b.gateUp, l.gateUp, &b.input)
+	e.SwiGLU(b.ffn, b.gateUp, n, width)
+	e.Prepare(&b.inner, b.ffn, n, width)
+	b.projected = grow(b.projected, n*h)
+	x.mul(b.projected, l.down, &b.inner)
+	if l.ffnPostNorm != nil {
+		e.RMSNorm(b.projected, b.projected, l.ffnPostNorm, n, h, float32(x.config.NormEps))
+	}
+	e.Add(s.hidden, b.projected)
+}
+
+// finish hands the residual on, or turns the wanted rows into logits.
+func (x *Executor) finish(s *state, in, out *exec.Pass) {
+	out.Rows = append(out.Rows[:0], in.Rows...)
+	out.Hidden, out.Normed, out.Chosen, out.Weights = out.Hidden[:0], out.Normed[:0], out.Chosen[:0], out.Weights[:0]
+	out.Logits, out.Final = out.Logits[:0], out.Final[:0]
+	switch {
+	case x.span.MTP:
+		x.logits(s, x.mtp.norm, in, out)
+	case x.span.Head:
+		x.logits(s, x.norm, in, out)
+	default:
+		out.Hidden = append(out.Hidden, s.hidden...)
+		if x.span.To.Inside() {
+			out.Normed = append(out.Normed, s.normed...)
+			out.Chosen, out.Weights = append(out.Chosen, s.chosen...), append(out.Weights, s.weights...)
+		}
+	}
+}
+
+// logits applies the final norm and the head to the wanted rows.
+func (x *Executor) logits(s *state, norm []float32, in, out *exec.Pass) {
+	e, b, h := x.engine, &x.buf, x.config.Hidden
+	eps := float32(x.config.NormEps)
+	if in.Trace != nil && !x.span.MTP {
+		all := make([]float32, len(s.hidden))
+		e.RMSNorm(all, s.hidden, norm, s.n, h, eps)
+		in.Trace(x.config.Layers, all)
+	}
+	wanted := len(in.Want)
+	out.Want = append(out.Want[:0], in.Want...)
+	if wanted == 0 {
+		return
+	}
+	out.Final = grow(out.Final, wanted*h)
+	for i, r := range in.Want {
+		copy(out.Final[i*h:], s.hidden[int(r)*h:(int(r)+1)*h])
+	}
+	e.RMSNorm(out.Final, out.Final, norm, wanted, h, eps)
+	e.Prepare(&b.input, out.Final, wanted, h)
+	out.Logits = grow(out.Logits, wanted*x.head.rows)
+	x.mul(out.Logits, x.head, &b.input)
+}
