@@ -1,0 +1,342 @@
+package cluster
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/potluck-llm/potluck/coordinator/plan"
+	"github.com/potluck-llm/potluck/wire"
+)
+
+// A sequence is one request's tokens. Prompt and answer are treated alike: the
+// tokens up to fed have been sent through the chain, and when all have been and
+// the last row is back, the next one is sampled. So a lost chain costs nothing
+// but sending them again.
+type sequence struct {
+	id        string
+	tokens    []int32
+	prompt    int // how many of tokens are the prompt
+	max       int // tokens to generate
+	stop      []int32
+	slot      int32 // -1: none yet
+	epoch     uint32
+	fed       int
+	inFlight  int // passes on their way with rows of it
+	state     string
+	since     Tick // of its request, or of the room's last ability to serve
+	replays   int
+	cancelled bool
+}
+
+// A pass is rows on their way through the chain.
+type pass struct {
+	id    uint64
+	stage int
+	parts []part
+	sent  Tick
+	rows  int
+	final bool // the head is at work
+}
+
+// A part of a pass is consecutive rows of one sequence.
+type part struct {
+	q     *sequence
+	epoch uint32
+	first int // row in the pass
+	count int
+	want  bool // the last row decides the next token
+}
+
+func (s *State) request(e Requested) {
+	q := &sequence{id: e.Sequence, tokens: slices.Clone(e.Prompt), prompt: len(e.Prompt), max: e.MaxTokens, stop: e.Stop, slot: -1, since: s.now}
+	positions := s.o.Slots.Positions
+	if s.active != nil {
+		positions = s.active.plan.Slots.Positions
+	}
+	switch {
+	case len(e.Prompt) == 0 || e.MaxTokens < 1:
+		s.do(Fail{Sequence: q.id, Code: "too_long", Reason: "nothing to compute: the prompt or max_tokens is empty"})
+		return
+	case len(e.Prompt) >= positions:
+		s.do(Fail{Sequence: q.id, Code: "too_long", Reason: fmt.Sprintf("the prompt has %d tokens, a conversation here has room for %d", len(e.Prompt), positions)})
+		return
+	case len(s.sequences) >= s.o.MaxWaiting:
+		s.do(Fail{Sequence: q.id, Code: "busy", Reason: fmt.Sprintf("%d requests are waiting already", len(s.sequences))})
+		return
+	}
+	s.sequences = append(s.sequences, q)
+	if s.active == nil {
+		s.become(q, "waiting")
+	} else {
+		s.become(q, "queued")
+	}
+}
+
+func (s *State) become(q *sequence, state string) {
+	if q.state != state {
+		q.state = state
+		s.do(Moved{Sequence: q.id, State: state})
+	}
+}
+
+func (s *State) find(id string) *sequence {
+	for _, q := range s.sequences {
+		if q.id == id {
+			return q
+		}
+	}
+	return nil
+}
+
+func (s *State) cancel(id string) {
+	if q := s.find(id); q != nil {
+		s.remove(q)
+	}
+}
+
+// remove forgets a sequence and frees its slot everywhere.
+func (s *State) remove(q *sequence) {
+	q.cancelled = true
+	s.sequences = slices.DeleteFunc(s.sequences, func(o *sequence) bool { return o == q })
+	if q.slot < 0 || s.active == nil {
+		return
+	}
+	for _, sp := range s.active.stages {
+		s.do(Trim{Worker: sp.Worker, Span: sp.Number, Slot: q.slot, Length: 0})
+	}
+	s.active.free = append(s.active.free, q.slot)
+	q.slot = -1
+}
+
+// restart sends a sequence through the chain from its first token again.
+func (s *State) restart(q *sequence) {
+	if q.slot >= 0 && s.active != nil {
+		s.active.free = append(s.active.free, q.slot)
+	}
+	q.slot, q.fed, q.inFlight = -1, 0, 0
+	q.replays++
+	s.Replays++
+	s.become(q, "moving")
+}
+
+// schedule fills the chain with passes: the rows of all sequences that decode
+// ride together, and prompts go in chunks beside them.
+func (s *State) schedule() {
+	if s.active == nil {
+		return
+	}
+	if s.deferred && !s.busy() {
+		s.deferred = false
+		s.replan("the room is idle")
+		if s.active == nil {
+			return
+		}
+	}
+	limit := len(s.active.stages)
+	for _, sp := range s.active.stages {
+		if m := s.members[sp.Worker]; m != nil && m.Capacity.Credit > 0 {
+			limit = min(limit, max(1, m.Capacity.Credit))
+		}
+	}
+	for len(s.passes) < limit {
+		if !s.begin() {
+			return
+		}
+	}
+}
+
+func (s *State) busy() bool { return len(s.sequences) > 0 }
+
+// begin sends one pass, if there are rows to send.
+func (s *State) begin() bool {
+	p := &pass{sent: s.now}
+	var rows []wire.Row
+	var tokens []int32
+	room := s.o.ChunkRows
+	add := func(q *sequence, count int) {
+		first := len(rows)
+		for i := range count {
+			rows = append(rows, wire.Row{Slot: q.slot, Epoch: q.epoch, Pos: int32(q.fed + i)})
+		}
+		tokens = append(tokens, q.tokens[q.fed:q.fed+count]...)
+		q.fed += count
+		q.inFlight++
+		p.parts = append(p.parts, part{q: q, epoch: q.epoch, first: first, count: count, want: q.fed == len(q.tokens)})
+	}
+	var long []*sequence
+	for _, q := range s.sequences {
+		s.admit(q)
+		switch left := len(q.tokens) - q.fed; {
+		case q.slot < 0 || left == 0:
+		case left == 1 && q.inFlight == 0:
+			add(q, 1)
+			s.become(q, "decode")
+		default:
+			long = append(long, q)
+		}
+	}
+	for _, q := range long {
+		if room <= 0 {
+			break
+		}
+		count := min(room, len(q.tokens)-q.fed)
+		add(q, count)
+		room -= count
+		s.become(q, "prefill")
+	}
+	if len(rows) == 0 {
+		return false
+	}
+	s.lastPass++
+	p.id, p.rows = s.lastPass, len(rows)
+	s.passes[p.id] = p
+	first := s.active.stages[0]
+	s.do(Begin{Pass: p.id, Worker: first.Worker, Span: first.Number, Rows: rows, Tokens: tokens})
+	return true
+}
+
+// admit gives a waiting sequence a slot, where one is free.
+func (s *State) admit(q *sequence) {
+	c := s.active
+	if q.slot >= 0 {
+		return
+	}
+	if len(c.free) == 0 {
+		s.become(q, "queued")
+		return
+	}
+	if len(q.tokens) >= c.plan.Slots.Positions { // a smaller room than it began in
+		s.finishOrFail(q)
+		return
+	}
+	s.lastEpoch++
+	q.slot, q.epoch, q.fed = c.free[len(c.free)-1], s.lastEpoch, 0
+	c.free = c.free[:len(c.free)-1]
+}
+
+func (s *State) finishOrFail(q *sequence) {
+	if len(q.tokens) == q.prompt {
+		s.do(Fail{Sequence: q.id, Code: "too_long", Reason: fmt.Sprintf("the room now has space for conversations of %d tokens, this has %d", s.active.plan.Slots.Positions, len(q.tokens))})
+	} else {
+		s.do(Emit{Sequence: q.id, Token: -1, Last: true, Finish: "length"})
+	}
+	q.cancelled = true
+	s.sequences = slices.DeleteFunc(slices.Clone(s.sequences), func(o *sequence) bool { return o == q })
+}
+
+func (s *State) passDone(e PassDone) {
+	p := s.passes[e.Pass]
+	if p == nil || s.active == nil || p.final || p.stage >= len(s.active.stages) || s.active.stages[p.stage].Worker != e.Worker {
+		return
+	}
+	p.stage++
+	p.sent = s.now
+	if p.stage < len(s.active.stages) {
+		next := s.active.stages[p.stage]
+		s.do(Forward{Pass: p.id, Worker: next.Worker, Span: next.Number})
+		return
+	}
+	p.final = true
+	var want []Want
+	for _, part := range p.parts {
+		if part.want && !part.q.cancelled && part.q.epoch == part.epoch {
+			want = append(want, Want{Row: part.first + part.count - 1, Sequence: part.q.id, Position: len(part.q.tokens)})
+		}
+	}
+	s.do(Sample{Pass: p.id, Want: want})
+	if len(want) == 0 {
+		s.finishPass(p)
+	}
+}
+
+func (s *State) finishPass(p *pass) {
+	delete(s.passes, p.id)
+	for _, part := range p.parts {
+		if part.q.epoch == part.epoch && part.q.inFlight > 0 {
+			part.q.inFlight--
+		}
+	}
+}
+
+func (s *State) sampled(e Sampled) {
+	p := s.passes[e.Pass]
+	if p == nil {
+		return
+	}
+	s.finishPass(p)
+	for _, t := range e.Tokens {
+		for _, part := range p.parts {
+			if part.want && part.q.id == t.Sequence && part.q.epoch == part.epoch && !part.q.cancelled {
+				s.token(part.q, t.Token)
+			}
+		}
+	}
+}
+
+// token adds a sampled token to a sequence.
+func (s *State) token(q *sequence, id int32) {
+	q.tokens = append(q.tokens, id)
+	generated := len(q.tokens) - q.prompt
+	emit := Emit{Sequence: q.id, Token: id}
+	switch {
+	case slices.Contains(q.stop, id):
+		emit.Last, emit.Finish = true, "stop"
+	case generated >= q.max || len(q.tokens) >= s.active.plan.Slots.Positions:
+		emit.Last, emit.Finish = true, "length"
+	}
+	s.do(emit)
+	if emit.Last {
+		s.remove(q)
+	}
+}
+
+// passFailed replays what the pass carried. A worker that keeps failing goes.
+func (s *State) passFailed(e PassFailed) {
+	p := s.passes[e.Pass]
+	if p == nil || s.active == nil || p.final || s.active.stages[p.stage].Worker != e.Worker {
+		return
+	}
+	delete(s.passes, p.id)
+	for _, part := range p.parts {
+		if part.q.epoch == part.epoch && !part.q.cancelled && part.q.slot >= 0 {
+			s.restart(part.q)
+		}
+	}
+	m := s.members[e.Worker]
+	if e.Code == "cancelled" || m == nil {
+		return
+	}
+	if m.strikes++; m.strikes > 3 || e.Code == "device_lost" {
+		s.do(Drop{Worker: m.ID, Code: "removed", Reason: fmt.Sprintf("passes failed: %s", e.Reason)})
+		s.left(m.ID, e.Reason)
+	}
+}
+
+// oldest is the pass that has been at one worker longest.
+func (s *State) oldest() (oldest *pass) {
+	for _, p := range s.passes {
+		if !p.final && (oldest == nil || p.sent < oldest.sent || p.sent == oldest.sent && p.id < oldest.id) {
+			oldest = p
+		}
+	}
+	return oldest
+}
+
+// tick looks for what took too long.
+func (s *State) tick() {
+	if p := s.oldest(); p != nil && s.active != nil && s.now-p.sent > s.o.PassLimit {
+		worker := s.active.stages[p.stage].Worker
+		s.do(Drop{Worker: worker, Code: "busy", Reason: fmt.Sprintf("pass %d unanswered for %v", p.id, s.o.PassLimit)})
+		s.left(worker, "silent")
+		return
+	}
+	if s.active != nil || s.wanting == nil || s.now-s.lacking < s.o.WaitLimit {
+		return
+	}
+	for _, q := range slices.Clone(s.sequences) {
+		if s.now-max(q.since, s.lacking) >= s.o.WaitLimit {
+			s.do(Fail{Sequence: q.id, Code: "no_room", Missing: s.wanting.Missing, Reason: fmt.Sprintf("the room lacks %s", plan.GB(s.wanting.Missing))})
+			s.remove(q)
+		}
+	}
+}
