@@ -20,6 +20,7 @@ import (
 // Bounds of a connection.
 const (
 	helloTimeout = 10 * time.Second
+	flushTime    = time.Second // for the last messages of a connection that ends
 	queueLength  = 256 // messages that wait for a slow peer
 	trialPings   = 3   // round trips measured before a worker is trusted with layers
 	hopWindow    = 20  // results whose median is shown
@@ -194,7 +195,7 @@ func (p *peer) serve(ctx context.Context) error {
 	var sending sync.WaitGroup
 	sending.Add(1)
 	go func() { defer sending.Done(); p.sender(ctx) }()
-	defer func() { stop(); cancel(); p.end("bye"); sending.Wait() }()
+	defer func() { stop(); p.end("bye"); cancel(); sending.Wait(); _ = p.l.Close(p.why) }()
 	p.ping()
 	for {
 		m, err := p.l.Receive(ctx)
@@ -234,7 +235,8 @@ func (p *peer) sender(ctx context.Context) {
 			p.flush()
 			return
 		case m := <-p.queue:
-			if err := p.l.Send(ctx, m); err != nil {
+			// Not with ctx: the last word of a refusal leaves after the end has begun.
+			if err := p.l.Send(context.WithoutCancel(ctx), m); err != nil {
 				p.end("sending failed: " + err.Error())
 				return
 			}
@@ -253,7 +255,7 @@ func (p *peer) sender(ctx context.Context) {
 
 // flush sends what was queued before the end: the last word of a refusal.
 func (p *peer) flush() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 	defer cancel()
 	for {
 		select {
@@ -311,7 +313,11 @@ func retryOf(code string) int {
 }
 
 func (p *peer) end(why string) {
-	p.once.Do(func() { p.why = why; close(p.done) })
+	p.once.Do(func() {
+		p.why = why
+		close(p.done)
+		time.AfterFunc(flushTime, func() { _ = p.l.Close(why) }) // whatever still waits for a dead peer
+	})
 }
 
 func (p *peer) ping() {
