@@ -1,0 +1,58 @@
+package kernel
+
+import "github.com/potluck-llm/potluck/quant"
+
+// A Block is 32 activations quantised to 8 bit: value = D·Q. What products need
+// beside the quants lies with them, so that one address serves all.
+type Block struct {
+	Q   [quant.BlockSize]int8
+	D   float32
+	N8  int32   // -8·ΣQ: takes the offset of 4-bit weights back
+	N80 int32   // -128·ΣQ: takes the offset of 8-bit weights back
+	S   float32 // D·ΣQ: what a minimum is multiplied with
+}
+
+const blockBytes = 48
+
+// Acts are rows of activations in the forms that products read. The zero value
+// is ready; Prepare fills it and reuses its memory.
+type Acts struct {
+	N, Cols int
+
+	x      []float32 // N × Cols, the caller's
+	blocks []Block   // N × pitch
+	pitch  int       // blocks from row to row
+}
+
+// blockPitch is how many blocks lie between rows of cols activations, 4 modulo
+// 8: rows are an odd number of cache lines apart, so that the rows of a panel do not fall into the
+// same sets of a cache.
+func blockPitch(cols int) int {
+	pitch := cols / quant.BlockSize
+	return pitch + (12-pitch%8)%8
+}
+
+// Prepare readies n rows of cols activations for products. x must stay as it is
+// until the last product with a.
+func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
+	a.N, a.Cols, a.x = n, cols, x[:n*cols]
+	if !e.quantises(cols) {
+		return
+	}
+	a.pitch = blockPitch(cols)
+	a.blocks = aligned(a.blocks, n*a.pitch)
+	e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
+}
+
+// quantises tells whether rows of cols are also kept in blocks.
+func (e *Engine) quantises(cols int) bool { return !e.exact && cols > 0 && cols%quant.BlockSize == 0 }
+
+// view is rows of activations, a part of Acts or gathered from one.
+type view struct {
+	n, cols int
+	x       []float32
+	blocks  []Block
+	pitch   int
+}
+
+func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch} }

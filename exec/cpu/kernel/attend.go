@@ -1,0 +1,157 @@
+package kernel
+
+import "math"
+
+// attendTask divides attention into tiles: some consecutive rows of one slot ×
+// the query heads of one KV head, at most Panel queries.
+type attendTask struct {
+	e       *Engine
+	out, q  []float32
+	caches  []*Cache
+	pos     []int32
+	heads   int
+	scale   float32
+	tiles   []tile
+	share   shares
+	kvHeads int
+}
+
+// A tile is rows from..to-1, which read the same cache.
+type tile struct{ from, to int }
+
+// Attend computes causal attention: row r of q (n × heads·headDim) reads
+// positions 0..pos[r] of caches[r] and writes row r of out. Query heads share KV
+// heads in groups. The softmax is online, a page of positions after another, in
+// float32; page bounds do not depend on the pass, so neither does a row's result.
+func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads int, scale float32) {
+	if len(caches) == 0 {
+		return
+	}
+	t := &e.attend
+	t.e, t.out, t.q, t.caches, t.pos, t.heads, t.scale = e, out, q, caches, pos, heads, scale
+	t.kvHeads = caches[0].kvHeads
+	rows := max(e.k.Panel/(heads/t.kvHeads), 1)
+	t.tiles = t.tiles[:0]
+	work := 0
+	for from := 0; from < len(caches); {
+		to := from + 1
+		for to < len(caches) && to-from < rows && caches[to] == caches[from] {
+			to++
+		}
+		t.tiles = append(t.tiles, tile{from, to})
+		work += int(pos[to-1]+1) * (to - from) * heads * caches[from].headDim
+		from = to
+	}
+	n := len(t.tiles) * t.kvHeads
+	t.share.reset(n)
+	if n == 1 || work < 4*rowsWork {
+		t.run(0)
+		return
+	}
+	e.pool.do(t)
+}
+
+func (t *attendTask) run(thread int) {
+	s := &t.e.local[thread]
+	for {
+		u, ok := t.share.take()
+		if !ok {
+			return
+		}
+		// The last rows of a prompt read most: they go first.
+		tile, kv := t.tiles[len(t.tiles)-1-u/t.kvHeads], u%t.kvHeads
+		group := t.heads / t.kvHeads
+		for g := 0; g < group; g += t.e.k.Panel {
+			t.attend(s, tile, kv, kv*group+g, min(group-g, t.e.k.Panel))
+		}
+	}
+}
+
+// attend computes heads first..first+heads-1 of a tile's rows.
+func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
+	cache := t.caches[tl.from]
+	k, d, n := t.e.k, cache.headDim, (tl.to-tl.from)*heads
+	s.queries = aligned(s.queries, 2*n*d)
+	s.scores = aligned(s.scores, n*pagePositions)
+	s.values = aligned(s.values, pagePositions*d)
+	s.state = aligned(s.state, 2*n)
+	queries, sums := s.queries[:n*d], s.queries[n*d:2*n*d]
+	largest, total := s.state[:n], s.state[n:2*n]
+	for i := range n {
+		row, head := tl.from+i/heads, first+i%heads
+		from := t.q[(row*t.heads+head)*d:][:d]
+		for j, v := range from {
+			queries[i*d+j] = v * t.scale
+		}
+		largest[i], total[i] = float32(math.Inf(-1)), 0
+	}
+	clear(sums)
+	last := int(t.pos[tl.from])
+	for _, p := range t.pos[tl.from:tl.to] {
+		last = max(last, int(p))
+	}
+	for page := 0; page*pagePositions <= last; page++ {
+		held := min(last+1-page*pagePositions, pagePositions)
+		k.scores(s.scores, queries, cache.keys(k, page, kv, held, s.values), n, d, held)
+		for i := range n {
+			own := int(t.pos[tl.from+i/heads]) + 1 - page*pagePositions
+			k.softmaxPage(s.scores[i*pagePositions:(i+1)*pagePositions], own, sums[i*d:(i+1)*d], &largest[i], &total[i])
+		}
+		k.weigh(sums, s.scores, cache.values(k, page, kv, held, s.values), n, d, held)
+	}
+	for i := range n {
+		row, head := tl.from+i/heads, first+i%heads
+		to, inverse := t.out[(row*t.heads+head)*d:][:d], 1/total[i]
+		for j, v := range sums[i*d : (i+1)*d] {
+			to[j] = v * inverse
+		}
+	}
+}
+
+// scores computes n queries times the keys of held positions.
+func (v *Variant) scores(scores, queries, keys []float32, n, d, held int) {
+	for sub := 0; sub*maxLanes < held; sub++ {
+		for lane := 0; lane < maxLanes; lane += v.Lanes {
+			v.DotFloat[n-1](&scores[sub*maxLanes+lane], pagePositions, &queries[0], d, &keys[sub*maxLanes*d+lane], maxLanes, d, 0)
+		}
+	}
+}
+
+// weigh adds to n sums of d numbers the values of held positions, weighted.
+func (v *Variant) weigh(sums, weights, values []float32, n, d, held int) {
+	whole := d / v.Lanes * v.Lanes
+	for c := 0; c < whole; c += v.Lanes {
+		v.DotFloat[n-1](&sums[c], d, &weights[0], pagePositions, &values[c], d, held, 1)
+	}
+	for i := 0; i < n && whole < d; i++ {
+		for p := range held {
+			w := weights[i*pagePositions+p]
+			for j := whole; j < d; j++ {
+				sums[i*d+j] += float32(w * values[p*d+j])
+			}
+		}
+	}
+}
+
+// softmaxPage turns a query's scores of a page, of which the first own count,
+// into weights and rescales what it has summed so far.
+func (v *Variant) softmaxPage(scores []float32, own int, sum []float32, largest, total *float32) {
+	if own <= 0 {
+		clear(scores)
+		return
+	}
+	for i := own; i < len(scores); i++ {
+		scores[i] = float32(math.Inf(-1))
+	}
+	top := max(*largest, v.Max(&scores[0], len(scores)))
+	if top > *largest {
+		if scale := float32(math.Exp(float64(*largest - top))); *total > 0 {
+			for i := range sum {
+				sum[i] *= scale
+			}
+			*total *= scale
+		}
+		*largest = top
+	}
+	*total += v.ExpSum(&scores[0], len(scores), top)
+}

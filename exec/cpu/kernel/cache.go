@@ -1,0 +1,174 @@
+package kernel
+
+import (
+	"unsafe"
+
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// pagePositions is how many positions a cache grows by, and how many one step
+// of the online softmax takes.
+const pagePositions = 64
+
+// A Cache holds the keys and values of one slot and layer, kvHeads × headDim of
+// each a position. Keys lie with positions side by side, so that the scores of
+// maxLanes positions are one vector; values lie as they come.
+type Cache struct {
+	t                quant.Type
+	kvHeads, headDim int
+	positions        int
+	pages            []page
+}
+
+// A page holds pagePositions positions. In q8_0 each position's head is blocks
+// of 32 with a scale of their own.
+//
+//	keys    [kvHead][pagePositions/maxLanes][headDim][maxLanes]
+//	values  [kvHead][pagePositions][headDim]
+//	scales  [kvHead][pagePositions][headDim/32], keys' and values'
+type page struct {
+	f32              []float32 // keys, then values
+	f16              []uint16
+	q8               []int8
+	kScales, vScales []float32
+}
+
+// NewCache returns an empty cache for positions of kvHeads × headDim keys and
+// values as f32, f16 or q8_0 (f16 where headDim is not whole blocks). Memory is
+// taken a page at a time.
+func NewCache(t quant.Type, positions, kvHeads, headDim int) *Cache {
+	switch {
+	case t == quant.F32:
+	case t == quant.Q8_0 && headDim%quant.BlockSize == 0:
+	default:
+		t = quant.F16
+	}
+	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, positions: positions}
+}
+
+// Bytes is the memory in use.
+func (c *Cache) Bytes() int64 {
+	n := int64(2 * pagePositions * c.kvHeads * c.headDim)
+	switch c.t {
+	case quant.F32:
+		n *= 4
+	case quant.F16:
+		n *= 2
+	default:
+		n += n / quant.BlockSize * 4
+	}
+	return n * int64(len(c.pages))
+}
+
+func (c *Cache) grow() {
+	n := 2 * pagePositions * c.kvHeads * c.headDim
+	var p page
+	switch c.t {
+	case quant.F32:
+		p.f32 = make([]float32, n)
+	case quant.F16:
+		p.f16 = make([]uint16, n)
+	default:
+		p.q8 = make([]int8, n)
+		p.kScales, p.vScales = make([]float32, n/2/quant.BlockSize), make([]float32, n/2/quant.BlockSize)
+	}
+	c.pages = append(c.pages, p)
+}
+
+// Store keeps k and v (kvHeads × headDim) as position pos, which is at most one
+// beyond the highest that was stored.
+func (c *Cache) Store(pos int, k, v []float32) {
+	for pos/pagePositions >= len(c.pages) {
+		c.grow()
+	}
+	p, at := &c.pages[pos/pagePositions], pos%pagePositions
+	d, half := c.headDim, pagePositions*c.kvHeads*c.headDim
+	for h := range c.kvHeads {
+		k, v := k[h*d:(h+1)*d], v[h*d:(h+1)*d]
+		keys := h*pagePositions*d + at/maxLanes*maxLanes*d + at%maxLanes
+		values := half + (h*pagePositions+at)*d
+		switch c.t {
+		case quant.F32:
+			copy(p.f32[values:], v)
+			for i, f := range k {
+				p.f32[keys+i*maxLanes] = f
+			}
+		case quant.F16:
+			for i, f := range v {
+				p.f16[values+i] = quant.F32ToF16(f)
+			}
+			for i, f := range k {
+				p.f16[keys+i*maxLanes] = quant.F32ToF16(f)
+			}
+		default:
+			scales := (h*pagePositions + at) * d / quant.BlockSize
+			store8(p.q8[keys:], maxLanes, p.kScales[scales:], k)
+			store8(p.q8[values:], 1, p.vScales[scales:], v)
+		}
+	}
+}
+
+// store8 quantises x per block, its numbers step apart in q.
+func store8(q []int8, step int, scales, x []float32) {
+	var b Block
+	for i := 0; i < len(x); i += quant.BlockSize {
+		quantiseReference(&b, &x[i], 1)
+		scales[i/quant.BlockSize] = b.D
+		for j, v := range b.Q {
+			q[(i+j)*step] = v
+		}
+	}
+}
+
+// keys returns a page's keys of one KV head as float32, [sub][headDim][maxLanes],
+// at least for the first n positions: where they lie or decoded into buf.
+func (c *Cache) keys(v *Variant, number, head, n int, buf []float32) []float32 {
+	p, d := &c.pages[number], c.headDim
+	from, size := head*pagePositions*d, ceilDiv(n, maxLanes)*maxLanes*d
+	switch c.t {
+	case quant.F32:
+		return p.f32[from : from+size]
+	case quant.F16:
+		v.DecodeF16(&buf[0], &p.f16[from], size)
+		return buf[:size]
+	}
+	scales := p.kScales[head*pagePositions*d/quant.BlockSize:]
+	per := d / quant.BlockSize
+	for sub := 0; sub*maxLanes*d < size; sub++ {
+		for i := range d {
+			at := (sub*d + i) * maxLanes
+			for lane, q := range p.q8[from+at : from+at+maxLanes] {
+				buf[at+lane] = float32(q) * scales[(sub*maxLanes+lane)*per+i/quant.BlockSize]
+			}
+		}
+	}
+	return buf[:size]
+}
+
+// values returns the first n values of a page and KV head as float32.
+func (c *Cache) values(v *Variant, number, head, n int, buf []float32) []float32 {
+	p, d := &c.pages[number], c.headDim
+	from, size := (c.kvHeads+head)*pagePositions*d, n*d
+	switch c.t {
+	case quant.F32:
+		return p.f32[from : from+size]
+	case quant.F16:
+		v.DecodeF16(&buf[0], &p.f16[from], size)
+		return buf[:size]
+	}
+	scales := p.vScales[head*pagePositions*d/quant.BlockSize:]
+	for b := 0; b < size/quant.BlockSize; b++ {
+		s, at := scales[b], b*quant.BlockSize
+		for i, q := range p.q8[from+at : from+at+quant.BlockSize] {
+			buf[at+i] = float32(q) * s
+		}
+	}
+	return buf[:size]
+}
+
+func decodeF16Reference(dst *float32, src *uint16, n int) {
+	out, in := unsafe.Slice(dst, n), unsafe.Slice(src, n)
+	for i, h := range in {
+		out[i] = quant.F16ToF32(h)
+	}
+}

@@ -1,0 +1,89 @@
+package kernel
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+)
+
+// maxThreads bounds Options.Threads: beyond it is a typing mistake.
+const maxThreads = 1024
+
+// Options say how an Engine computes.
+type Options struct {
+	Threads int    // 0: all cores
+	Variant string // "": what the environment's POTLUCK_KERNELS names, else the best this machine has
+	Exact   bool   // multiply activations as they are instead of quantised to 8 bit per block
+}
+
+// An Engine runs kernels on a pool of threads. It is used by one goroutine at a
+// time; its results do not depend on how many threads it has.
+type Engine struct {
+	k     *Variant
+	exact bool
+	pool  *pool
+	local []scratch // of each thread
+
+	matmul matmulTask
+	rows   rowsTask
+	expert expertsTask
+	attend attendTask
+	one    [1]job
+	many   []job
+}
+
+// New starts an engine. The caller closes it.
+func New(o Options) (*Engine, error) {
+	v, err := choose(o.Variant)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case o.Threads == 0:
+		o.Threads = runtime.GOMAXPROCS(0)
+	case o.Threads < 0 || o.Threads > maxThreads:
+		return nil, fmt.Errorf("kernel: %d threads, want 1 to %d or 0 for all cores", o.Threads, maxThreads)
+	}
+	return &Engine{k: v, exact: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads)}, nil
+}
+
+// Close ends the pool's threads.
+func (e *Engine) Close() { e.pool.close() }
+
+// Variant names the kernels in use.
+func (e *Engine) Variant() string { return e.k.Name }
+
+// Threads is how many threads compute, the caller's among them.
+func (e *Engine) Threads() int { return e.pool.threads }
+
+// scratch is one thread's memory, grown as needed and kept.
+type scratch struct {
+	strip   []byte    // unpacked 8-bit strips
+	d, m    []float32 // their scales and minimums
+	floats  []float32 // unpacked float strips
+	padded  []byte    // rows of a strip that the matrix does not fill
+	decoded []float32 // rows that Exact decodes
+	tile    []float32 // results of a partial strip
+	queries []float32
+	scores  []float32
+	values  []float32 // a page's keys or values in float32
+	state   []float32 // running maximum and sum of each query
+}
+
+// aligned returns room for n elements that begins on a cache line. T has a size
+// that divides 64.
+func aligned[T any](s []T, n int) []T {
+	if cap(s) >= n {
+		return s[:n]
+	}
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	buf := make([]T, n+n/4+64/size)
+	skip := 0
+	if rest := int(uintptr(unsafe.Pointer(&buf[0])) % 64); rest != 0 {
+		skip = (64 - rest) / size
+	}
+	return buf[skip : skip+n]
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }

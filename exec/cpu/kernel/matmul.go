@@ -1,0 +1,342 @@
+package kernel
+
+import (
+	"unsafe"
+
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// A job is one product y [n × w.Rows] = x · wᵀ.
+type job struct {
+	y     []float32
+	w     quant.Matrix
+	first int // number of its first unit
+}
+
+// matmulTask is the products of one barrier, divided into units of some strips.
+type matmulTask struct {
+	e     *Engine
+	jobs  []job
+	x     view
+	rows  int // weight rows of a unit
+	share shares
+}
+
+// MatMul computes y [a.N × w.Rows] = a · wᵀ.
+func (e *Engine) MatMul(y []float32, w quant.Matrix, a *Acts) {
+	e.one[0] = job{y: y, w: w}
+	e.multiply(e.one[:], a)
+}
+
+// MatMulMany computes several products of the same activations in one go.
+func (e *Engine) MatMulMany(ys [][]float32, ws []quant.Matrix, a *Acts) {
+	e.many = e.many[:0]
+	for i, w := range ws {
+		e.many = append(e.many, job{y: ys[i], w: w})
+	}
+	e.multiply(e.many, a)
+}
+
+func (e *Engine) multiply(jobs []job, a *Acts) {
+	t := &e.matmul
+	t.e, t.jobs, t.x = e, jobs, a.view()
+	total := 0
+	for _, j := range jobs {
+		if j.w.Cols != a.Cols {
+			panic("kernel: a matrix's columns are not the activations'")
+		}
+		total += ceilDiv(j.w.Rows, e.k.Lanes)
+	}
+	t.rows = e.unitRows(total, a.N)
+	units := 0
+	for i := range jobs {
+		jobs[i].first = units
+		units += ceilDiv(jobs[i].w.Rows, t.rows)
+	}
+	t.share.reset(units)
+	if units == 1 || a.N == 0 {
+		t.run(0)
+		return
+	}
+	e.pool.do(t)
+}
+
+// unitStrips is how many strips a unit has at most: their unpacked weights of
+// usual width fit a core's second cache.
+const unitStrips = 4
+
+// unitRows is how many weight rows to take at a time: few enough that all
+// threads finish together, many enough that activations are read from the
+// first cache.
+func (e *Engine) unitRows(strips, n int) int {
+	per := strips / (8 * e.pool.threads)
+	return min(max(per, 1), unitStrips) * e.k.Lanes
+}
+
+func (t *matmulTask) run(thread int) {
+	for {
+		u, ok := t.share.take()
+		if !ok {
+			return
+		}
+		i := len(t.jobs) - 1
+		for t.jobs[i].first > u {
+			i--
+		}
+		j := &t.jobs[i]
+		first := (u - j.first) * t.rows
+		t.e.unit(&t.e.local[thread], &j.w, first, min(t.rows, j.w.Rows-first), &t.x, j.y[first:], j.w.Rows)
+	}
+}
+
+// unit multiplies rows first.. of w (at most unitStrips strips) with x:
+// y[r·ldy + row-first].
+func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
+	switch {
+	case x.n == 0 || rows == 0:
+	case w.Type.Quantised() && e.quantises(x.cols):
+		e.unitBlocks(s, w, first, rows, x, y, ldy)
+	default:
+		e.unitFloats(s, w, first, rows, x, y, ldy)
+	}
+}
+
+// rowsOf returns where a plane's row first begins and the bytes from row to row,
+// for a whole strip: rows that the matrix does not have are zeros in a copy.
+func (s *scratch) rowsOf(plane []byte, rowBytes, first, rows, lanes int) *byte {
+	if rows >= lanes {
+		return &plane[first*rowBytes]
+	}
+	s.padded = aligned(s.padded, lanes*rowBytes)
+	n := copy(s.padded, plane[first*rowBytes:(first+rows)*rowBytes])
+	clear(s.padded[n:])
+	return &s.padded[0]
+}
+
+// unpack calls a kernel for units of rows that lie rowBytes apart, each group
+// of the kernel being groupBytes wide: whole groups where they are, the rest
+// from a copy with zeros behind.
+func unpack[T any](s *scratch, kernel func(dst *T, src *byte, stride, groups int), dst []T, perGroup int,
+	src *byte, rowBytes, groupBytes, lanes int) {
+	groups, rest := rowBytes/groupBytes, rowBytes%groupBytes
+	if groups > 0 {
+		kernel(&dst[0], src, rowBytes, groups)
+	}
+	if rest == 0 {
+		return
+	}
+	tail := tailOf(src, rowBytes, groups*groupBytes, rest, lanes)
+	kernel(&dst[groups*perGroup], &tail[0], tailStride, 1)
+}
+
+// tailStride is the bytes of a row in a tail: a group of the widest kernel.
+const tailStride = 128
+
+func tailOf(src *byte, rowBytes, from, n, lanes int) (tail [maxLanes * tailStride]byte) {
+	for r := range lanes {
+		copy(tail[r*tailStride:r*tailStride+n], unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(src), r*rowBytes+from)), n))
+	}
+	return tail
+}
+
+// groupWidths are the bytes of a row's group in the two planes.
+func groupWidths(t quant.Type) (quants, scales int) {
+	return t.QuantsRowBytes(unpackGroup * quant.BlockSize), t.ScalesRowBytes(unpackGroup * quant.BlockSize)
+}
+
+// unpackStrip readies strip number i of a unit: rows first.. of w.
+func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int) {
+	k, lanes := e.k, e.k.Lanes
+	blocks := w.Cols / quant.BlockSize
+	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
+	weights, d := s.strip[i*padded*32*lanes:], s.d[i*padded*lanes:]
+	quants, scales := groupWidths(w.Type)
+	rowBytes := w.Type.QuantsRowBytes(w.Cols)
+	kernel := k.Unpack4
+	if w.Type == quant.Q8_0 {
+		kernel = k.Unpack8
+	}
+	unpack(s, kernel, weights, unpackGroup*32*lanes, s.rowsOf(w.Quants, rowBytes, first, rows, lanes), rowBytes, quants, lanes)
+	rowBytes = w.Type.ScalesRowBytes(w.Cols)
+	src := s.rowsOf(w.Scales, rowBytes, first, rows, lanes)
+	if w.Type != quant.Q4_1 {
+		unpack(s, k.Scales, d, unpackGroup*lanes, src, rowBytes, scales, lanes)
+		return
+	}
+	m := s.m[i*padded*lanes:]
+	groups, rest := rowBytes/scales, rowBytes%scales
+	if groups > 0 {
+		k.Pairs(&d[0], &m[0], src, rowBytes, groups)
+	}
+	if rest > 0 {
+		at := groups * unpackGroup * lanes
+		tail := tailOf(src, rowBytes, groups*scales, rest, lanes)
+		k.Pairs(&d[at], &m[at], &tail[0], tailStride, 1)
+	}
+}
+
+// unitBlocks is unit for quantised weights and activations.
+func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
+	lanes := e.k.Lanes
+	if x.n == 1 && e.vecUnit(s, w, &first, &rows, x, &y) {
+		return
+	}
+	blocks := w.Cols / quant.BlockSize
+	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
+	strips := ceilDiv(rows, lanes)
+	s.strip, s.d = aligned(s.strip, strips*padded*32*lanes), aligned(s.d, strips*padded*lanes)
+	if w.Type == quant.Q4_1 {
+		s.m = aligned(s.m, strips*padded*lanes)
+	}
+	for i := range strips {
+		e.unpackStrip(s, i, w, first+i*lanes, rows-i*lanes)
+	}
+	panels := ceilDiv(x.n, e.k.Panel)
+	for p := range panels {
+		from, to := p*x.n/panels, (p+1)*x.n/panels
+		for i := range strips {
+			at, ld, partial := &y[from*ldy+i*lanes:][0], ldy, rows-i*lanes < lanes
+			if partial {
+				s.tile = aligned(s.tile, maxPanel*maxLanes)
+				at, ld = &s.tile[0], lanes
+			}
+			e.dot(s, i*padded*lanes, w.Type, at, ld, &x.blocks[from*x.pitch], x.pitch, to-from, blocks)
+			if partial {
+				s.copyTile(y[from*ldy+i*lanes:], ldy, lanes, rows-i*lanes, to-from)
+			}
+		}
+	}
+}
+
+// dot multiplies n rows of x with the unpacked strip whose scales begin at at.
+func (e *Engine) dot(s *scratch, at int, t quant.Type, y *float32, ldy int, x *Block, pitch, n, blocks int) {
+	w, d := &s.strip[at*32], &s.d[at]
+	switch t {
+	case quant.Q4_0:
+		e.k.Dot4[n-1](y, ldy, w, d, x, pitch*blockBytes, blocks)
+	case quant.Q8_0:
+		e.k.Dot8[n-1](y, ldy, w, d, x, pitch*blockBytes, blocks)
+	default:
+		e.k.DotMin[n-1](y, ldy, w, d, &s.m[at], x, pitch*blockBytes, blocks)
+	}
+}
+
+// copyTile moves what a partial strip has of its tile to its place.
+func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
+	for r := range n {
+		copy(y[r*ldy:r*ldy+rows], s.tile[r*lanes:])
+	}
+}
+
+// vecUnit multiplies one row with the whole strips of a unit straight from
+// memory, where the variant can. It tells whether no row is left.
+func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32) bool {
+	k, lanes := e.k, e.k.Lanes
+	vec := k.Vec4
+	switch w.Type {
+	case quant.Q8_0:
+		vec = k.Vec8
+	case quant.Q4_1:
+		vec = k.VecMin
+	}
+	blocks := w.Cols / quant.BlockSize
+	if vec == nil || blocks%unpackGroup != 0 {
+		return false
+	}
+	q, sc := w.Type.QuantsRowBytes(w.Cols), w.Type.ScalesRowBytes(w.Cols)
+	for ; *rows >= lanes; *rows -= lanes {
+		vec(&(*y)[0], &w.Quants[*first*q], q, &w.Scales[*first*sc], sc, &x.blocks[0], blocks)
+		*first += lanes
+		*y = (*y)[lanes:]
+	}
+	return *rows == 0
+}
+
+// floatChunk is how many columns of a strip are unpacked to float32 at a time.
+const floatChunk = 512
+
+// unitFloats is unit for float weights, and for quantised ones whose
+// activations are not. Columns come in order in one accumulator per result.
+func (e *Engine) unitFloats(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
+	lanes := e.k.Lanes
+	strips := ceilDiv(rows, lanes)
+	s.floats = aligned(s.floats, strips*floatChunk*lanes)
+	panels := ceilDiv(x.n, e.k.Panel)
+	for c := 0; c < w.Cols; c += floatChunk {
+		cols := min(floatChunk, w.Cols-c)
+		for i := range strips {
+			e.unpackFloats(s, i, w, first+i*lanes, rows-i*lanes, c, cols)
+		}
+		for p := range panels {
+			from, to := p*x.n/panels, (p+1)*x.n/panels
+			for i := range strips {
+				e.dotFloats(s, i, x.x[from*x.cols+c:], x.cols, cols, y[from*ldy+i*lanes:], ldy, min(rows-i*lanes, lanes), to-from, c > 0)
+			}
+		}
+	}
+}
+
+// dotFloats adds cols columns of n rows of x times strip i.
+func (e *Engine) dotFloats(s *scratch, i int, x []float32, ldx, cols int, y []float32, ldy, rows, n int, add bool) {
+	lanes := e.k.Lanes
+	at, ld := &y[0], ldy
+	if rows < lanes {
+		s.tile = aligned(s.tile, maxPanel*maxLanes)
+		at, ld = &s.tile[0], lanes
+		for r := 0; add && r < n; r++ {
+			copy(s.tile[r*lanes:r*lanes+rows], y[r*ldy:])
+		}
+	}
+	b := s.floats[i*floatChunk*lanes:]
+	flag := 0
+	if add {
+		flag = 1
+	}
+	e.k.DotFloat[n-1](at, ld, &x[0], ldx, &b[0], lanes, cols, flag)
+	if rows < lanes {
+		s.copyTile(y, ldy, lanes, rows, n)
+	}
+}
+
+// unpackFloats readies columns c..c+cols-1 of rows first.. as strip i; columns
+// up to the next multiple of floatGroup are zero.
+func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c, cols int) {
+	k, lanes := e.k, e.k.Lanes
+	dst := s.floats[i*floatChunk*lanes:]
+	kernel, size, plane := k.UnpackF32, 4, w.Quants
+	rowBytes := w.Type.QuantsRowBytes(w.Cols)
+	switch w.Type {
+	case quant.F16:
+		kernel, size = k.UnpackF16, 2
+	case quant.BF16:
+		kernel, size = k.UnpackBF16, 2
+	case quant.F32:
+	default:
+		e.decode(s, w, first, min(rows, lanes), c, cols)
+		plane = unsafe.Slice((*byte)(unsafe.Pointer(&s.decoded[0])), 4*len(s.decoded))
+		first, c, rowBytes = 0, 0, 4*floatChunk
+	}
+	src := s.rowsOf(plane, rowBytes, first, rows, lanes)
+	if c > 0 {
+		src = (*byte)(unsafe.Add(unsafe.Pointer(src), c*size))
+	}
+	groups, rest := cols/floatGroup, cols%floatGroup
+	if groups > 0 {
+		kernel(&dst[0], src, rowBytes, groups)
+	}
+	if rest > 0 {
+		tail := tailOf(src, rowBytes, groups*floatGroup*size, rest*size, lanes)
+		kernel(&dst[groups*floatGroup*lanes], &tail[0], tailStride, 1)
+	}
+}
+
+// decode writes columns of quantised rows to s.decoded, floatChunk apart.
+func (e *Engine) decode(s *scratch, w *quant.Matrix, first, rows, c, cols int) {
+	s.decoded = aligned(s.decoded, maxLanes*floatChunk)
+	q, sc := w.Type.QuantsRowBytes(w.Cols), w.Type.ScalesRowBytes(w.Cols)
+	for r := range rows {
+		part := quant.Matrix{Type: w.Type, Rows: 1, Cols: cols,
+			Quants: w.Quants[(first+r)*q+w.Type.QuantsRowBytes(c):], Scales: w.Scales[(first+r)*sc+w.Type.ScalesRowBytes(c):]}
+		part.Row(s.decoded[r*floatChunk:r*floatChunk+cols], 0)
+	}
+}

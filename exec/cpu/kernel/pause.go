@@ -1,0 +1,8 @@
+//go:build amd64 || arm64
+
+package kernel
+
+// pause tells the processor that a thread polls.
+//
+//go:noescape
+func pause()

@@ -1,0 +1,218 @@
+package kernel
+
+import (
+	"math"
+
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// What each row of a pass can undergo by itself.
+const (
+	opQuantise = iota
+	opNorm
+	opRope
+	opSwiGLU
+	opAdd
+	opBias
+	opRound
+)
+
+type rowsArgs struct {
+	op      int
+	y, x, w []float32
+	dim     int
+	eps     float32
+	blocks  []Block
+	pitch   int
+	heads   int
+	rope    *Rope
+	pos     []int32
+}
+
+// rowsTask runs one operation over rows, some rows at a time.
+type rowsTask struct {
+	rowsArgs
+	e     *Engine
+	n     int
+	chunk int
+	share shares
+}
+
+// rowsWork is how many numbers are worth handing to another thread: about two
+// microseconds of work.
+const rowsWork = 8192
+
+func (e *Engine) eachRow(args rowsArgs, n int) {
+	t := &e.rows
+	t.rowsArgs, t.e, t.n = args, e, n
+	if e.pool.threads == 1 || n*args.dim < 2*rowsWork {
+		t.span(0, n)
+		return
+	}
+	t.chunk = max(rowsWork/max(args.dim, 1), 1)
+	t.share.reset(ceilDiv(n, t.chunk))
+	e.pool.do(t)
+}
+
+func (t *rowsTask) run(int) {
+	for {
+		i, ok := t.share.take()
+		if !ok {
+			return
+		}
+		t.span(i*t.chunk, min((i+1)*t.chunk, t.n))
+	}
+}
+
+func (t *rowsTask) span(from, to int) {
+	k, dim := t.e.k, t.dim
+	for i := from; i < to; i++ {
+		switch t.op {
+		case opQuantise:
+			k.Quantise(&t.blocks[i*t.pitch], &t.x[i*dim], dim/quant.BlockSize)
+		case opNorm:
+			k.rmsNorm(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
+		case opRope:
+			t.rope.rotate(t.x[i*dim:(i+1)*dim], t.heads, int(t.pos[i]))
+		case opSwiGLU:
+			k.swiGLU(t.y[i*dim:(i+1)*dim], t.x[2*i*dim:2*(i+1)*dim])
+		case opAdd:
+			add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
+		case opBias:
+			add(t.y[i*dim:(i+1)*dim], t.x[:dim])
+		case opRound:
+			quant.RoundRow(t.x[i*dim : (i+1)*dim])
+		}
+	}
+}
+
+// RMSNorm computes y = x / sqrt(mean(x²) + eps) · w for n rows of dim. y may be x.
+func (e *Engine) RMSNorm(y, x, w []float32, n, dim int, eps float32) {
+	e.eachRow(rowsArgs{op: opNorm, y: y, x: x, w: w, dim: dim, eps: eps}, n)
+}
+
+// RMSNormHeads normalises each head of n rows in place, all with the same w of
+// headDim numbers.
+func (e *Engine) RMSNormHeads(x, w []float32, n, heads, headDim int, eps float32) {
+	e.RMSNorm(x, x, w, n*heads, headDim, eps)
+}
+
+func (v *Variant) rmsNorm(y, x, w []float32, eps float32) {
+	whole := len(x) &^ 15
+	sum := 0.0
+	if whole > 0 {
+		sum = float64(v.SumSquares(&x[0], whole))
+	}
+	for _, f := range x[whole:] {
+		sum += float64(f) * float64(f)
+	}
+	scale := float32(1 / math.Sqrt(sum/float64(len(x))+float64(eps)))
+	if whole > 0 {
+		v.ScaleMul(&y[0], &x[0], &w[0], scale, whole)
+	}
+	for i := whole; i < len(x); i++ {
+		y[i] = x[i] * scale * w[i]
+	}
+}
+
+// SwiGLU computes y = silu(gate)·up for n rows; gu holds inter pairs gate, up a row.
+func (e *Engine) SwiGLU(y, gu []float32, n, inter int) {
+	e.eachRow(rowsArgs{op: opSwiGLU, y: y, x: gu, dim: inter}, n)
+}
+
+func (v *Variant) swiGLU(y, gu []float32) {
+	whole := len(y) &^ 15
+	if whole > 0 {
+		v.SwiGLU(&y[0], &gu[0], whole)
+	}
+	for i := whole; i < len(y); i++ {
+		y[i] = silu(gu[2*i]) * gu[2*i+1]
+	}
+}
+
+// Add computes y += x.
+func (e *Engine) Add(y, x []float32) {
+	const dim = 1024
+	n := len(y) / dim
+	e.eachRow(rowsArgs{op: opAdd, y: y, x: x, dim: dim}, n)
+	add(y[n*dim:], x[n*dim:])
+}
+
+// AddBias adds b to each of n rows of dim.
+func (e *Engine) AddBias(y, b []float32, n, dim int) {
+	e.eachRow(rowsArgs{op: opBias, y: y, x: b, dim: dim}, n)
+}
+
+func add(y, x []float32) {
+	x = x[:len(y)]
+	i := 0
+	for ; i+4 <= len(y); i += 4 {
+		y, x := y[i:i+4:i+4], x[i:i+4:i+4]
+		y[0] += x[0]
+		y[1] += x[1]
+		y[2] += x[2]
+		y[3] += x[3]
+	}
+	for ; i < len(y); i++ {
+		y[i] += x[i]
+	}
+}
+
+// RoundF16 rounds each of n rows of dim as quant.RoundRow does: to halves times
+// a power of two of the row, so that nothing saturates.
+func (e *Engine) RoundF16(x []float32, n, dim int) {
+	e.eachRow(rowsArgs{op: opRound, x: x, dim: dim}, n)
+}
+
+// Softmax turns x into exp(x) / Σ exp(x).
+func (e *Engine) Softmax(x []float32) {
+	if len(x) == 0 {
+		return
+	}
+	largest := x[0]
+	for _, f := range x {
+		largest = max(largest, f)
+	}
+	sum := 0.0
+	for i, f := range x {
+		p := math.Exp(float64(f - largest))
+		x[i] = float32(p)
+		sum += p
+	}
+	scale := float32(1 / sum)
+	for i := range x {
+		x[i] *= scale
+	}
+}
+
+// TopK returns the k largest of x, largest first; of equal ones the lower index
+// first. NaN are never chosen.
+func (e *Engine) TopK(x []float32, k int) (ids []int32, values []float32) {
+	ids, values = make([]int32, 0, k), make([]float32, 0, k)
+	for i, f := range x {
+		if f != f || len(values) == k && (k == 0 || f <= values[k-1]) {
+			continue
+		}
+		if len(values) < k {
+			ids, values = append(ids, 0), append(values, 0)
+		}
+		j := len(values) - 1
+		for ; j > 0 && values[j-1] < f; j-- {
+			ids[j], values[j] = ids[j-1], values[j-1]
+		}
+		ids[j], values[j] = int32(i), f
+	}
+	return ids, values
+}
+
+// ArgMax returns the index of the largest of x, of equal ones the lowest; -1
+// where there is none.
+func (e *Engine) ArgMax(x []float32) int {
+	best := -1
+	for i, f := range x {
+		if f == f && (best < 0 || f > x[best]) {
+			best = i
+		}
+	}
+	return best
+}

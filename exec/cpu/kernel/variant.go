@@ -1,0 +1,156 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+	"sync"
+)
+
+// maxPanel bounds Variant.Panel, maxLanes Variant.Lanes.
+const (
+	maxPanel = 16
+	maxLanes = 16
+)
+
+// unpackGroup is how many blocks an Unpack kernel takes at a time, floatGroup
+// how many columns: 64 bytes of a 4-bit row, 64 bytes of a float32 row.
+const (
+	unpackGroup = 4
+	floatGroup  = 16
+)
+
+// A Variant is a set of kernels over raw memory. The engine calls them with
+// pointers to enough readable and writable memory, unaligned where the comment
+// does not say otherwise; strides are in bytes for weights and blocks of
+// activations, in elements for floats.
+//
+// Unpack kernels read groups from Lanes rows of weights that lie stride bytes
+// apart. Products take rows 1..Panel of activations: element n-1 of a list is
+// the kernel for n rows.
+type Variant struct {
+	Name    string
+	Rank    int           // of what a machine can run, the highest is chosen
+	Missing func() string // what this machine lacks; "" or nil: nothing
+	Lanes   int           // weight rows of a strip, at most 16
+	Panel   int           // activation rows a product kernel takes, at most 16
+
+	// Unpack4 writes, for each of 4·groups blocks of nibbles, eight vectors of
+	// Lanes × 4 bytes: vector j holds elements 4j..4j+3 (0..15) of each lane.
+	Unpack4 func(dst, src *byte, stride, groups int)
+	// Unpack8 does so for blocks of int8, adding 128 so that they are unsigned.
+	Unpack8 func(dst, src *byte, stride, groups int)
+	// Scales writes 4·groups vectors of Lanes float32 from rows of f16.
+	Scales func(dst *float32, src *byte, stride, groups int)
+	// Pairs does so for rows of f16 pairs (scale, minimum).
+	Pairs func(d, m *float32, src *byte, stride, groups int)
+	// UnpackF32, F16 and BF16 write 16·groups vectors of Lanes float32, one a column.
+	UnpackF32, UnpackF16, UnpackBF16 func(dst *float32, src *byte, stride, groups int)
+
+	// Dot multiplies n rows of activation blocks, ldx bytes apart, with an
+	// unpacked strip: y[r·ldy+lane], r < n. Dot4 is for q4_0, Dot8 for q8_0,
+	// DotMin for q4_1 (m: its minimums).
+	Dot4, Dot8 []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int)
+	DotMin     []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int)
+	// DotFloat computes y[r·ldy+lane] = Σ_k a[r·lda+k] · b[k·ldb+lane], and with
+	// add != 0 begins with what y holds.
+	DotFloat []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int)
+
+	// Vec4, Vec8 and VecMin, optional, multiply one row of activations with a
+	// strip as it lies in memory, equal to the bit with Unpack and Dot. blocks
+	// is a multiple of 4. They may prefetch what follows the strip.
+	Vec4, Vec8, VecMin func(y *float32, q *byte, qStride int, s *byte, sStride int, x *Block, blocks int)
+
+	// Quantise turns blocks·32 floats into blocks.
+	Quantise func(dst *Block, x *float32, blocks int)
+	// SumSquares of n floats, n a multiple of 16.
+	SumSquares func(x *float32, n int) float32
+	// ScaleMul computes y = x·scale·w for n floats, n a multiple of 16.
+	ScaleMul func(y, x, w *float32, scale float32, n int)
+	// SwiGLU computes y[i] = silu(gu[2i])·gu[2i+1], n a multiple of 16.
+	SwiGLU func(y, gu *float32, n int)
+	// ExpSum replaces x[i] by exp(x[i]-max) and returns their sum; n is a
+	// multiple of 16. x-max ≤ 0; below -87 the result is 0.
+	ExpSum func(x *float32, n int, max float32) float32
+	// DecodeF16 turns n halves into float32.
+	DecodeF16 func(dst *float32, src *uint16, n int)
+	// Max of n floats, n a multiple of 16, n > 0.
+	Max func(x *float32, n int) float32
+}
+
+var registry struct {
+	sync.Mutex
+	variants []*Variant
+}
+
+// Register adds a variant, which then may be chosen by New. Kernels that it
+// leaves out are the reference's where they do not depend on Lanes. It panics
+// when the variant is not complete: that is a mistake in the program.
+func Register(v Variant) {
+	if v.Lanes < 1 || v.Lanes > maxLanes || v.Panel < 1 || v.Panel > maxPanel {
+		panic(fmt.Sprintf("kernel variant %q: %d lanes, %d rows a panel", v.Name, v.Lanes, v.Panel))
+	}
+	v.fill()
+	for _, n := range []int{len(v.Dot4), len(v.Dot8), len(v.DotMin), len(v.DotFloat)} {
+		if n < v.Panel {
+			panic(fmt.Sprintf("kernel variant %q: %d products for %d rows a panel", v.Name, n, v.Panel))
+		}
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	for _, have := range registry.variants {
+		if have.Name == v.Name {
+			panic(fmt.Sprintf("kernel variant %q is registered twice", v.Name))
+		}
+	}
+	registry.variants = append(registry.variants, &v)
+	sort.SliceStable(registry.variants, func(i, j int) bool {
+		return registry.variants[i].Rank > registry.variants[j].Rank
+	})
+}
+
+// missing tells what the machine lacks to run v.
+func (v *Variant) missing() string {
+	if v.Missing == nil {
+		return ""
+	}
+	return v.Missing()
+}
+
+// Variants lists the names of what this machine can run, best first.
+func Variants() []string {
+	registry.Lock()
+	defer registry.Unlock()
+	var names []string
+	for _, v := range registry.variants {
+		if v.missing() == "" {
+			names = append(names, v.Name)
+		}
+	}
+	return names
+}
+
+// EnvVariant names the variant where Options does not.
+const EnvVariant = "POTLUCK_KERNELS"
+
+// choose finds the variant of that name, or the best one.
+func choose(name string) (*Variant, error) {
+	if name == "" {
+		name = os.Getenv(EnvVariant)
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	var names []string
+	for _, v := range registry.variants {
+		lacks := v.missing()
+		switch {
+		case v.Name == name && lacks != "":
+			return nil, fmt.Errorf("kernel variant %q: this machine has no %s", name, lacks)
+		case v.Name == name || name == "" && lacks == "":
+			return v, nil
+		}
+		names = append(names, v.Name)
+	}
+	return nil, fmt.Errorf("kernel variant %q is unknown here: %s", name, strings.Join(names, ", "))
+}
