@@ -28,11 +28,11 @@ func (s *sources) open(ctx context.Context, hash string) (shard.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{s.base, m}, nil
+	return &source{s.base + "/shards/" + hash, m}, nil
 }
 
 type source struct {
-	base     string
+	base     string // of the store
 	manifest *shard.Manifest
 }
 
@@ -43,7 +43,7 @@ func (s *source) Piece(ctx context.Context, index int) ([]byte, error) {
 		return nil, fmt.Errorf("piece %d of %d", index, len(s.manifest.Pieces))
 	}
 	p := s.manifest.Pieces[index]
-	data, err := fetch(ctx, s.base+"/shards/pieces/"+p.Hash.String(), p.Hash.String(), p.Bytes)
+	data, err := fetch(ctx, s.base+"/pieces/"+p.Hash.String(), p.Hash.String(), p.Bytes)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ type Welcome struct {
 // the coordinator's, never used twice.
 type Assign struct {
 	Span     uint32     `json:"span"`
-	Manifest string     `json:"manifest"` // hash of the manifest: GET /shards/<hash>/manifest.json
+	Manifest string     `json:"manifest"` // hash of the manifest: GET /shards/<hash>/manifest.json, pieces below /shards/<hash>/pieces/
 	Range    model.Span `json:"range"`
 	Slots    SlotPlan   `json:"slots"`
 }

@@ -95,13 +95,16 @@ func New(o Options) (http.Handler, error) {
 	mux.HandleFunc("GET /v1/cluster/invitation", s.operator(s.invitation))
 	mux.HandleFunc("GET /v1/join", s.join)
 	mux.HandleFunc("GET /shards/{hash}/manifest.json", s.serveManifest)
-	mux.HandleFunc("GET /shards/pieces/{hash}", s.servePiece)
+	mux.HandleFunc("GET /shards/{manifest}/pieces/{hash}", s.servePiece)
 	mux.HandleFunc("GET /metrics", s.metrics)
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
-		failed(w, &apiError{Status: http.StatusNotFound, Code: "not_found", Message: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)})
-	})
+	mux.HandleFunc("GET /v1/", s.unknown)
+	mux.HandleFunc("POST /v1/", s.unknown)
 	s.pages(mux)
 	return s.headers(mux), nil
+}
+
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+	failed(w, &apiError{Status: http.StatusNotFound, Code: "not_found", Message: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)})
 }
 
 // policy is the pages' content security policy: nothing but our own origin.

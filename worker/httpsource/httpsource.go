@@ -30,6 +30,7 @@ type Options struct {
 // A Source is a store at a web server.
 type Source struct {
 	o        Options
+	hash     string // of the manifest
 	manifest *shard.Manifest
 }
 
@@ -57,7 +58,7 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 			return nil, err
 		}
 	}
-	s := &Source{o: o}
+	s := &Source{o: o, hash: hash}
 	data, err := s.kept(want, -1)
 	if err != nil {
 		if data, err = s.fetch(ctx, "/shards/"+hash+"/manifest.json", want, shard.MaxManifest); err != nil {
@@ -82,7 +83,7 @@ func (s *Source) Piece(ctx context.Context, index int) ([]byte, error) {
 	if data, err := s.kept(p.Hash, p.Bytes); err == nil {
 		return data, nil
 	}
-	return s.fetch(ctx, "/shards/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
+	return s.fetch(ctx, "/shards/"+s.hash+"/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
 }
 
 func (s *Source) path(hash shard.Hash) string { return filepath.Join(s.o.Folder, hash.String()) }
