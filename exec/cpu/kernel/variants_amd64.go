@@ -1,0 +1,44 @@
+package kernel
+
+import (
+	"strings"
+
+	"golang.org/x/sys/cpu"
+)
+
+// lacking names the features that are not there.
+func lacking(features ...string) func() string {
+	have := map[string]bool{
+		"AVX2": cpu.X86.HasAVX2, "FMA": cpu.X86.HasFMA, "AVX512F": cpu.X86.HasAVX512F,
+		"AVX512BW": cpu.X86.HasAVX512BW, "AVX512VL": cpu.X86.HasAVX512VL, "AVX512DQ": cpu.X86.HasAVX512DQ,
+		"AVX512VNNI": cpu.X86.HasAVX512VNNI,
+	}
+	var missing []string
+	for _, f := range features {
+		if !have[f] {
+			missing = append(missing, f)
+		}
+	}
+	return func() string { return strings.Join(missing, ", ") }
+}
+
+func init() {
+	// Every processor with AVX2 has F16C.
+	Register(Variant{
+		Name: "avx2", Rank: 10, Missing: lacking("AVX2", "FMA"), Lanes: 8, Panel: 4,
+		Unpack4: unpack4AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
+		UnpackF32: unpackF32AVX2, UnpackF16: unpackF16AVX2, UnpackBF16: unpackBF16AVX2,
+		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2,
+	})
+	wide := Variant{
+		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
+		Unpack4: unpack4AVX512VNNI, Unpack8: unpack8AVX512VNNI, Scales: scalesAVX512VNNI, Pairs: pairsAVX512VNNI,
+		UnpackF32: unpackF32AVX512VNNI, UnpackF16: unpackF16AVX512VNNI, UnpackBF16: unpackBF16AVX512VNNI,
+		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI,
+	}
+	Register(wide)
+	wide.Name, wide.Rank, wide.Panel = "avx512vnni", 30, 16
+	wide.Missing = lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ", "AVX512VNNI")
+	wide.Dot4, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
+	Register(wide)
+}
