@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/potluck-llm/potluck/internal/browsertest"
+)
+
+// lend opens /join in a new tab and presses the button. Pages and workers are
+// the real ones; backend says what must compute.
+func (r *room) lend(b *browsertest.Browser, backend string) *browsertest.Tab {
+	tab := browsertest.NewTab(r.t, b, true)
+	require.NoError(r.t, tab.Open(fmt.Sprintf("%s/join?backend=%s#%s", r.base, backend, token)))
+	require.NoError(r.t, tab.Click("#lend"))
+	return tab
+}
+
+// kinds counts the workers of a kind that are ready and hold layers, and
+// checks what they compute with.
+func (r *room) holdingKind(kind, backend string) (n int) {
+	for _, w := range r.cluster().Workers {
+		if w.Kind == kind && w.State == "ready" && w.LayerCount > 0 && len(w.Backend) >= len(backend) && w.Backend[:len(backend)] == backend {
+			n++
+		}
+	}
+	return n
+}
+
+// TestTabs: two tabs and a native worker answer as one process does, whoever
+// leaves or joins in the middle.
+func TestTabs(t *testing.T) {
+	for _, c := range []struct {
+		backend string
+		flags   []string
+	}{
+		{"webgpu", browsertest.WebGPU},
+		{"cpu", nil},
+	} {
+		t.Run(c.backend, func(t *testing.T) {
+			want := local(t, story, tokens)
+			r := openRoom(t, "--policy", "spread")
+			r.worker("native-1")
+			b := browsertest.New(t, c.flags...)
+			first := r.lend(b, c.backend)
+			r.lend(b, c.backend)
+			r.eventually("two tabs and a native worker hold layers", 90*time.Second, func() bool {
+				return r.holdingKind("browser", c.backend) == 2 && r.holdingKind("native", "cpu") == 1
+			})
+			require.Equal(t, want, r.stream(completion(story, tokens), nil))
+
+			t.Run("a tab is closed in the middle of an answer", func(t *testing.T) {
+				got := r.stream(completion(story, tokens), func(pieces int) {
+					if pieces == 10 {
+						first.Close()
+					}
+				})
+				require.Equal(t, want, got)
+				require.Equal(t, 1, r.holdingKind("browser", c.backend))
+			})
+			t.Run("a tab joins in the middle of an answer", func(t *testing.T) {
+				got := r.stream(completion(story, tokens), func(pieces int) {
+					if pieces == 5 {
+						r.lend(b, c.backend)
+						r.eventually("the tab holds layers", 60*time.Second, func() bool { return r.holdingKind("browser", c.backend) == 2 })
+					}
+				})
+				require.Equal(t, want, got)
+			})
+		})
+	}
+}
