@@ -1,165 +1,251 @@
 package token
 
 import (
-	"container/heap"
+	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
-// bpe is the merging itself.
+// A bpe joins symbols, at first bytes or characters, to tokens: always the pair
+// of the lowest rank, of equals the leftmost (Sennrich et al. 2016).
 type bpe struct {
-	whole   bool // a piece that is a token is that token, whatever the merges say
-	ids     map[string]int32
-	single  [256]int32 // tokens of single bytes, -1: none
-	merges  map[pair]merge
-	unknown int32 // -1: left out
+	ids       map[string]int32 // vocabulary, by the symbols' own text
+	bytes     [256]int32       // tokens of single bytes, -1: none
+	pairs     pairTable
+	made      []int32 // by rank: the token that the pair becomes
+	whole     bool    // a piece that is a token is that token, whatever the merges say
+	byteLevel bool    // symbols are bytes
+	unknown   int32   // for symbols without a token; -1: they are left out
+	fuse      bool    // one unknown token for a run of such symbols
 }
 
-type pair struct{ left, right int32 }
-
-type merge struct{ rank, id int32 }
-
-// short is up to how many symbols searching all pairs beats a heap.
-const short = 48
-
-// bytes encodes a piece whose symbols are bytes.
-func (b *bpe) bytes(ids []int32, piece string) []int32 {
+// encode appends the ids of a piece.
+func (b *bpe) encode(ids []int32, piece string) []int32 {
 	if b.whole {
 		if id, ok := b.ids[piece]; ok {
 			return append(ids, id)
 		}
 	}
 	start := len(ids)
-	for i := range len(piece) {
-		if id := b.single[piece[i]]; id >= 0 {
-			ids = append(ids, id)
-		} else if b.unknown >= 0 {
-			ids = append(ids, b.unknown)
-		}
+	if b.byteLevel {
+		ids = b.byteSymbols(ids, piece)
+	} else {
+		ids = b.characterSymbols(ids, piece)
 	}
-	return b.merge(ids, start)
+	if n := len(ids) - start; n > shortPiece {
+		return ids[:start+b.mergeLong(ids[start:])]
+	} else {
+		return ids[:start+b.mergeShort(ids[start:])]
+	}
 }
 
-// sentence encodes text whose symbols are characters; one that is no token
-// becomes its bytes' tokens, or the unknown token, one for a run of such.
-func (b *bpe) sentence(ids []int32, text string) []int32 {
-	start := len(ids)
-	unknown := false
+func (b *bpe) byteSymbols(ids []int32, piece string) []int32 {
+	missing := false
+	for i := range len(piece) {
+		if id := b.bytes[piece[i]]; id >= 0 {
+			ids, missing = append(ids, id), false
+			continue
+		}
+		ids, missing = b.appendUnknown(ids, missing), true
+	}
+	return ids
+}
+
+// characterSymbols looks up characters; one that is no token becomes its bytes'
+// tokens, or the unknown token where one of those is missing.
+func (b *bpe) characterSymbols(ids []int32, text string) []int32 {
+	missing := false
 	for len(text) > 0 {
 		_, size := utf8.DecodeRuneInString(text)
 		symbol := text[:size]
 		text = text[size:]
 		if id, ok := b.ids[symbol]; ok {
-			ids, unknown = append(ids, id), false
+			ids, missing = append(ids, id), false
 			continue
 		}
-		before := len(ids)
-		for i := range size {
-			if id := b.single[symbol[i]]; id >= 0 {
-				ids = append(ids, id)
-			}
-		}
-		if len(ids)-before == size {
-			unknown = false
+		if bytes, ok := b.appendBytes(ids, symbol); ok {
+			ids, missing = bytes, false
 			continue
 		}
-		ids = ids[:before]
-		if b.unknown >= 0 && !unknown {
-			ids = append(ids, b.unknown)
-		}
-		unknown = true
+		ids, missing = b.appendUnknown(ids, missing), true
 	}
-	return b.merge(ids, start)
+	return ids
 }
 
-// merge joins the symbols from start on: always the pair of the lowest rank, of
-// equals the leftmost.
-func (b *bpe) merge(ids []int32, start int) []int32 {
-	if len(ids)-start > short {
-		return b.mergeLong(ids, start)
+func (b *bpe) appendBytes(ids []int32, symbol string) ([]int32, bool) {
+	for i := range len(symbol) {
+		id := b.bytes[symbol[i]]
+		if id < 0 {
+			return ids, false
+		}
+		ids = append(ids, id)
 	}
-	for {
-		best, at := merge{rank: -1}, -1
-		for i := start; i+1 < len(ids); i++ {
-			if m, ok := b.merges[pair{ids[i], ids[i+1]}]; ok && (at < 0 || m.rank < best.rank) {
-				best, at = m, i
+	return ids, true
+}
+
+// appendUnknown stands in for a symbol; after tells that one was unknown just
+// before.
+func (b *bpe) appendUnknown(ids []int32, after bool) []int32 {
+	if b.unknown < 0 || after && b.fuse {
+		return ids
+	}
+	return append(ids, b.unknown)
+}
+
+// keepsSpaces tells that no merge joins anything to a ▁ behind it, so that text
+// may be cut in front of a run of them without changing the result.
+func (b *bpe) keepsSpaces(merges mergeList) bool {
+	if _, ok := b.ids[metaSpace]; !ok {
+		return false // one unknown token for a run reaches across words
+	}
+	for _, m := range merges {
+		if strings.Contains(strings.TrimLeft(m[0]+m[1], metaSpace), metaSpace) {
+			return false
+		}
+	}
+	return true
+}
+
+// shortPiece is up to how many symbols searching all pairs again and again
+// beats a queue.
+const shortPiece = 48
+
+// mergeShort merges symbols in place and returns how many are left.
+func (b *bpe) mergeShort(symbols []int32) int {
+	n := len(symbols)
+	var ranks [shortPiece]int32 // ranks[i] is that of symbols i and i+1
+	for i := range n - 1 {
+		ranks[i] = b.pairs.rank(symbols[i], symbols[i+1])
+	}
+	for n > 1 {
+		at, best := 0, int32(noRank)
+		for i, rank := range ranks[:n-1] {
+			if rank < best {
+				at, best = i, rank
 			}
 		}
-		if at < 0 {
-			return ids
+		if best == noRank {
+			break
 		}
-		ids[at] = best.id
-		ids = append(ids[:at+1], ids[at+2:]...)
+		symbols[at] = b.made[best]
+		copy(symbols[at+1:n], symbols[at+2:n])
+		copy(ranks[at:n-1], ranks[at+1:n-1])
+		n--
+		if at > 0 {
+			ranks[at-1] = b.pairs.rank(symbols[at-1], symbols[at])
+		}
+		if at+1 < n {
+			ranks[at] = b.pairs.rank(symbols[at], symbols[at+1])
+		}
 	}
+	return n
 }
 
-// A candidate is a pair that may be merged, if both sides still stand as they did.
-type candidate struct {
-	merge
-	at          int32
-	left, right int32
+// A chain is what mergeLong works on: symbols as a linked list and a queue of
+// pairs, so that n symbols take n·log n steps.
+type chain struct {
+	next, previous, ranks []int32
+	queue                 []uint64 // heap of rank<<32 | position
 }
 
-type candidates []candidate
+var chains = sync.Pool{New: func() any { return new(chain) }}
 
-func (c candidates) Len() int { return len(c) }
-func (c candidates) Less(i, j int) bool {
-	return c[i].rank < c[j].rank || c[i].rank == c[j].rank && c[i].at < c[j].at
-}
-func (c candidates) Swap(i, j int) { c[i], c[j] = c[j], c[i] }
-func (c *candidates) Push(x any)   { *c = append(*c, x.(candidate)) }
-func (c *candidates) Pop() any {
-	last := (*c)[len(*c)-1]
-	*c = (*c)[:len(*c)-1]
-	return last
-}
+// keptChain is up to how many symbols a chain's memory is used again.
+const keptChain = 1 << 16
 
-// mergeLong does the same with a heap over a linked list, in n·log n.
-func (b *bpe) mergeLong(ids []int32, start int) []int32 {
-	symbols := ids[start:]
+// mergeLong does what mergeShort does.
+func (b *bpe) mergeLong(symbols []int32) int {
+	c := chains.Get().(*chain)
+	c.fill(b, symbols)
 	n := int32(len(symbols))
-	next, previous := make([]int32, n), make([]int32, n)
-	for i := range n {
-		next[i], previous[i] = i+1, i-1
+	for len(c.queue) > 0 {
+		top := c.pop()
+		rank, at := int32(top>>32), int32(uint32(top))
+		if c.ranks[at] != rank { // one of the two was merged meanwhile
+			continue
+		}
+		gone := c.next[at]
+		symbols[at] = b.made[rank]
+		c.ranks[gone] = noRank
+		c.next[at] = c.next[gone]
+		if c.next[at] < n {
+			c.previous[c.next[at]] = at
+			c.set(at, b.pairs.rank(symbols[at], symbols[c.next[at]]))
+		} else {
+			c.ranks[at] = noRank
+		}
+		if p := c.previous[at]; p >= 0 {
+			c.set(p, b.pairs.rank(symbols[p], symbols[at]))
+		}
 	}
-	var queue candidates
-	add := func(at int32) {
-		if at < 0 || next[at] >= n {
+	left := 0
+	for i := int32(0); i < n; i = c.next[i] {
+		symbols[left] = symbols[i]
+		left++
+	}
+	if n <= keptChain {
+		chains.Put(c)
+	}
+	return left
+}
+
+func (c *chain) fill(b *bpe, symbols []int32) {
+	c.next, c.previous, c.ranks, c.queue = c.next[:0], c.previous[:0], c.ranks[:0], c.queue[:0]
+	for i := range symbols {
+		rank := int32(noRank)
+		if i+1 < len(symbols) {
+			rank = b.pairs.rank(symbols[i], symbols[i+1])
+		}
+		c.next, c.previous, c.ranks = append(c.next, int32(i+1)), append(c.previous, int32(i-1)), append(c.ranks, rank)
+		if rank != noRank {
+			c.queue = append(c.queue, uint64(rank)<<32|uint64(i))
+		}
+	}
+	for i := len(c.queue)/2 - 1; i >= 0; i-- {
+		c.down(i)
+	}
+}
+
+// set notes the rank of the pair that begins at a position.
+func (c *chain) set(at, rank int32) {
+	c.ranks[at] = rank
+	if rank == noRank {
+		return
+	}
+	c.queue = append(c.queue, uint64(rank)<<32|uint64(at))
+	for i := len(c.queue) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if c.queue[parent] <= c.queue[i] {
 			return
 		}
-		left, right := symbols[at], symbols[next[at]]
-		if m, ok := b.merges[pair{left, right}]; ok {
-			queue = append(queue, candidate{m, at, left, right})
+		c.queue[parent], c.queue[i] = c.queue[i], c.queue[parent]
+		i = parent
+	}
+}
+
+func (c *chain) pop() uint64 {
+	top, last := c.queue[0], len(c.queue)-1
+	c.queue[0] = c.queue[last]
+	c.queue = c.queue[:last]
+	c.down(0)
+	return top
+}
+
+// down restores the heap below i.
+func (c *chain) down(i int) {
+	q := c.queue
+	for {
+		child := 2*i + 1
+		if child >= len(q) {
+			return
 		}
-	}
-	for i := range n {
-		add(i)
-	}
-	heap.Init(&queue)
-	push := func(at int32) {
-		before := len(queue)
-		add(at)
-		if len(queue) > before {
-			heap.Fix(&queue, before)
+		if child+1 < len(q) && q[child+1] < q[child] {
+			child++
 		}
-	}
-	for len(queue) > 0 {
-		c := heap.Pop(&queue).(candidate)
-		right := next[c.at]
-		if symbols[c.at] != c.left || right >= n || symbols[right] != c.right {
-			continue
+		if q[i] <= q[child] {
+			return
 		}
-		symbols[c.at], symbols[right] = c.id, -1
-		next[c.at] = next[right]
-		if next[right] < n {
-			previous[next[right]] = c.at
-		}
-		push(previous[c.at])
-		push(c.at)
+		q[i], q[child] = q[child], q[i]
+		i = child
 	}
-	out := start
-	for i := int32(0); i < n; i = next[i] {
-		ids[out] = symbols[i]
-		out++
-	}
-	return ids[:out]
 }

@@ -1,74 +1,120 @@
 package token
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// maxVocabulary is far above any tokenizer's size.
-const maxVocabulary = 1 << 22
+// Bounds of what a file may ask for.
+const (
+	maxVocabulary = 1 << 22 // far above any tokenizer's size
+	maxGap        = 1 << 16 // how far ids may lie beyond those before
+	maxSteps      = 16      // of a Sequence
+)
 
 // file is what of a tokenizer.json counts.
 type file struct {
-	Added []struct {
-		ID      int64  `json:"id"`
-		Content string `json:"content"`
-		Word    bool   `json:"single_word"`
-		Left    bool   `json:"lstrip"`
-		Right   bool   `json:"rstrip"`
-		Special bool   `json:"special"`
-	} `json:"added_tokens"`
-	Normalizer    *step      `json:"normalizer"`
-	PreTokenizer  *step      `json:"pre_tokenizer"`
-	PostProcessor *step      `json:"post_processor"`
-	Decoder       *step      `json:"decoder"`
-	Model         *modelFile `json:"model"`
+	Added         []addedFile `json:"added_tokens"`
+	Normalizer    *step       `json:"normalizer"`
+	PreTokenizer  *step       `json:"pre_tokenizer"`
+	PostProcessor *step       `json:"post_processor"`
+	Decoder       *step       `json:"decoder"`
+	Model         *modelFile  `json:"model"`
 }
 
-// step is a normalizer, pre-tokenizer, post-processor or decoder.
+type addedFile struct {
+	ID         int64  `json:"id"`
+	Content    string `json:"content"`
+	Word       bool   `json:"single_word"`
+	Left       bool   `json:"lstrip"`
+	Right      bool   `json:"rstrip"`
+	Normalized bool   `json:"normalized"`
+	Special    bool   `json:"special"`
+	// Begins and Ends are of our own: they keep what GGUF metadata says of the
+	// token. Other readers of the format pass over them.
+	Begins bool `json:"begins_text,omitempty"`
+	Ends   bool `json:"ends_text,omitempty"`
+}
+
+// A step is a normalizer, pre-tokenizer, post-processor or decoder.
 type step struct {
-	Type          string  `json:"type"`
+	Type string `json:"type"`
+
 	Normalizers   []*step `json:"normalizers"`
 	PreTokenizers []*step `json:"pretokenizers"`
 	Processors    []*step `json:"processors"`
 	Decoders      []*step `json:"decoders"`
 
-	Pattern *struct {
-		Regex  *string `json:"Regex"`
-		String *string `json:"String"`
-	} `json:"pattern"`
-	Behavior    string          `json:"behavior"`
-	Invert      bool            `json:"invert"`
-	UseRegex    *bool           `json:"use_regex"`
-	PrefixSpace bool            `json:"add_prefix_space"`
-	Individual  bool            `json:"individual_digits"`
-	Prepend     string          `json:"prepend"`
-	Content     json.RawMessage `json:"content"`
-	Single      []struct {
-		Special *struct {
-			ID string `json:"id"`
-		} `json:"SpecialToken"`
-		Sequence *struct{} `json:"Sequence"`
-	} `json:"single"`
-	Specials map[string]struct {
-		IDs []int32 `json:"ids"`
-	} `json:"special_tokens"`
+	Pattern       *patternFile    `json:"pattern"`
+	Behavior      string          `json:"behavior"`
+	Invert        bool            `json:"invert"`
+	UseRegex      *bool           `json:"use_regex"`
+	PrefixSpace   bool            `json:"add_prefix_space"`
+	Individual    bool            `json:"individual_digits"`
+	Prepend       string          `json:"prepend"`
+	Content       json.RawMessage `json:"content"` // a string in Replace and Strip
+	Start         int             `json:"start"`
+	Stop          int             `json:"stop"`
+	Replacement   string          `json:"replacement"`
+	PrependScheme string          `json:"prepend_scheme"`
+	Split         *bool           `json:"split"`
+
+	Single   []templateItem         `json:"single"`
+	Specials map[string]specialFile `json:"special_tokens"`
 }
 
-type modelFile struct {
-	Type         string           `json:"type"`
-	Vocab        map[string]int64 `json:"vocab"`
-	Merges       []json.RawMessage
-	IgnoreMerges bool    `json:"ignore_merges"`
-	ByteFallback bool    `json:"byte_fallback"`
-	Unknown      *string `json:"unk_token"`
-	Prefix       *string `json:"continuing_subword_prefix"`
-	Suffix       *string `json:"end_of_word_suffix"`
+type patternFile struct {
+	Regex  *string `json:"Regex"`
+	String *string `json:"String"`
 }
 
-// FromJSON reads a Hugging Face tokenizer.json.
+type templateItem struct {
+	Special *struct {
+		ID string `json:"id"`
+	} `json:"SpecialToken"`
+	Sequence *struct {
+		ID string `json:"id"`
+	} `json:"Sequence"`
+}
+
+type specialFile struct {
+	IDs []int32 `json:"ids"`
+}
+
+// steps are those of a Sequence, or the one step itself.
+func (s *step) steps(list []*step) ([]*step, error) {
+	if s == nil {
+		return nil, nil
+	}
+	if s.Type != "Sequence" {
+		return []*step{s}, nil
+	}
+	if len(list) > maxSteps {
+		return nil, fmt.Errorf("%d steps, at most %d", len(list), maxSteps)
+	}
+	if i := slices.Index(list, nil); i >= 0 {
+		return nil, fmt.Errorf("step %d is null", i)
+	}
+	return list, nil
+}
+
+// replaces tells whether the step replaces exactly from by to.
+func (s *step) replaces(from, to string) bool {
+	return s.Pattern != nil && s.Pattern.String != nil && *s.Pattern.String == from && s.content() == to
+}
+
+func (s *step) content() string {
+	var text string
+	if json.Unmarshal(s.Content, &text) != nil {
+		return ""
+	}
+	return text
+}
+
+// FromJSON reads a Hugging Face tokenizer.json. It keeps data, which the caller
+// must not change.
 func FromJSON(data []byte) (*Tokenizer, error) {
 	t, err := fromJSON(data)
 	if err != nil {
@@ -82,21 +128,22 @@ func fromJSON(data []byte) (*Tokenizer, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	switch {
-	case f.Model == nil:
-		return nil, fmt.Errorf("model is missing")
-	case f.Model.Type != "BPE" && f.Model.Type != "":
-		return nil, fmt.Errorf("model type %.40q: only BPE is known", f.Model.Type)
-	case f.Model.Prefix != nil && *f.Model.Prefix != "", f.Model.Suffix != nil && *f.Model.Suffix != "":
-		return nil, fmt.Errorf("model: continuing_subword_prefix and end_of_word_suffix are not known")
-	case len(f.Model.Vocab) == 0:
-		return nil, fmt.Errorf("model: vocab is empty")
-	}
-	t := &Tokenizer{raw: bytes.Clone(data), cache: map[string][]int32{}, byText: map[string]int32{}}
-	steps := []func(*file) error{t.readNormalizer, t.readPreTokenizer, t.readVocabulary, t.readAdded, t.readMerges, t.readPostProcessor, t.readDecoder}
-	for _, read := range steps {
-		if err := read(&f); err != nil {
-			return nil, err
+	t := &Tokenizer{source: data, cache: newPieceCache(), added: map[string]int32{}}
+	// In this order: the pre-tokenizer says what symbols are, and added tokens
+	// are found by their normalised text.
+	for _, part := range []struct {
+		name string
+		read func(*file) error
+	}{
+		{"normalizer", t.readNormalizer},
+		{"pre_tokenizer", t.readPreTokenizer},
+		{"model", t.readModel},
+		{"added_tokens", t.readAdded},
+		{"post_processor", t.readPostProcessor},
+		{"decoder", t.readDecoder},
+	} {
+		if err := part.read(&f); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
 	return t, nil
@@ -106,285 +153,220 @@ func (t *Tokenizer) readNormalizer(f *file) error {
 	if f.Normalizer == nil {
 		return nil
 	}
-	list := []*step{f.Normalizer}
-	if f.Normalizer.Type == "Sequence" {
-		list = f.Normalizer.Normalizers
+	steps, err := f.Normalizer.steps(f.Normalizer.Normalizers)
+	if err != nil {
+		return err
 	}
-	for _, n := range list {
-		switch {
-		case n == nil:
-			return fmt.Errorf("normalizer: an empty step")
-		case n.Type == "NFC":
-			t.nfc = true
-		case n.Type == "Prepend" && n.Prepend == "▁":
-			t.sentence, t.prefixSpace = true, true
-		case n.Type == "Replace" && n.Pattern != nil && n.Pattern.String != nil && *n.Pattern.String == " " && string(n.Content) == `"▁"`:
-			t.sentence = true
-		default:
-			return fmt.Errorf("normalizer %.40q is not known, or not with these settings", n.Type)
+	for _, s := range steps {
+		n, err := newNormalizer(s)
+		if err != nil {
+			return err
 		}
+		t.normalize = append(t.normalize, n)
 	}
 	return nil
 }
 
 func (t *Tokenizer) readPreTokenizer(f *file) error {
-	if t.sentence {
-		if f.PreTokenizer != nil {
-			return fmt.Errorf("pre_tokenizer %.40q after a SentencePiece normalizer is not known", f.PreTokenizer.Type)
-		}
+	if f.PreTokenizer == nil {
 		return nil
 	}
-	if f.PreTokenizer == nil {
-		return fmt.Errorf("pre_tokenizer is missing: only byte-level and SentencePiece-style BPE are known")
+	steps, err := f.PreTokenizer.steps(f.PreTokenizer.PreTokenizers)
+	if err != nil {
+		return err
 	}
-	list := []*step{f.PreTokenizer}
-	if f.PreTokenizer.Type == "Sequence" {
-		list = f.PreTokenizer.PreTokenizers
-	}
-	t.split = unsplit
-	byteLevel, digits := false, false
-	for _, p := range list {
-		if p == nil || byteLevel {
-			return fmt.Errorf("pre_tokenizer: ByteLevel must be the last step")
+	for i, s := range steps {
+		if t.byteLevel {
+			return fmt.Errorf("%.40q after ByteLevel, which must be the last step", s.Type)
 		}
-		switch p.Type {
-		case "Split":
-			if p.Pattern == nil || p.Pattern.Regex == nil || p.Behavior != "Isolated" || p.Invert {
-				return fmt.Errorf("pre_tokenizer Split: only a Regex with behavior Isolated is known")
-			}
-			scanner, ok := patterns[*p.Pattern.Regex]
-			if !ok {
-				return fmt.Errorf("pre_tokenizer: pattern %.200q is not known", *p.Pattern.Regex)
-			}
-			t.split = scanner
-		case "Digits":
-			if !p.Individual {
-				return fmt.Errorf("pre_tokenizer Digits: only individual_digits is known")
-			}
-			digits = true
-		case "ByteLevel":
-			byteLevel = true
-			if p.PrefixSpace {
-				return fmt.Errorf("pre_tokenizer ByteLevel: add_prefix_space is not known")
-			}
-			if p.UseRegex == nil || *p.UseRegex {
-				t.split = splitGPT2
-			}
-		default:
-			return fmt.Errorf("pre_tokenizer %.40q is not known", p.Type)
+		if err := t.readSplit(s, i); err != nil {
+			return err
 		}
-	}
-	if !byteLevel {
-		return fmt.Errorf("pre_tokenizer: no ByteLevel step")
-	}
-	if digits {
-		t.split = digitsAlone(t.split)
 	}
 	return nil
 }
 
-// byteOf maps the characters that stand for bytes in byte-level vocabularies.
-var byteOf = func() map[rune]byte {
-	m := map[rune]byte{}
-	extra := rune(256)
-	for b := range 256 {
-		printable := b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae
-		if printable {
-			m[rune(b)] = byte(b)
+// readSplit adds one step of a pre-tokenizer.
+func (t *Tokenizer) readSplit(s *step, at int) error {
+	switch s.Type {
+	case "Split":
+		// To remove what lies between matches is the same for patterns that
+		// match every character.
+		isolated, inverted := s.Behavior == "Isolated" && !s.Invert, s.Behavior == "Removed" && s.Invert
+		if s.Pattern == nil || s.Pattern.Regex == nil || !isolated && !inverted {
+			return fmt.Errorf("Split: only a Regex whose matches are Isolated is known")
+		}
+		if _, ok := scanners[*s.Pattern.Regex]; inverted && !ok {
+			return fmt.Errorf("Split: pattern %.200q is not known", *s.Pattern.Regex)
+		}
+		splitter, err := splitterFor(*s.Pattern.Regex)
+		if err != nil {
+			return fmt.Errorf("Split: %w", err)
+		}
+		t.split = then(t.split, splitter)
+	case "Digits":
+		if s.Individual {
+			t.split = then(t.split, splitDigits)
 		} else {
-			m[extra] = byte(b)
-			extra++
+			t.split = then(t.split, splitDigitRuns)
 		}
-	}
-	return m
-}()
-
-// rawBytes is the text that a token of a byte-level vocabulary stands for; one
-// that was written otherwise stands for itself.
-func rawBytes(text string) string {
-	raw := make([]byte, 0, len(text))
-	for _, r := range text {
-		b, ok := byteOf[r]
-		if !ok {
-			return text
+	case "ByteLevel":
+		if s.PrefixSpace {
+			return fmt.Errorf("ByteLevel: add_prefix_space is not known")
 		}
-		raw = append(raw, b)
-	}
-	return string(raw)
-}
-
-func (t *Tokenizer) text(written string) string {
-	if t.sentence {
-		return written
-	}
-	return rawBytes(written)
-}
-
-// define notes that id stands for text.
-func (t *Tokenizer) define(id int64, written string) error {
-	if id < 0 || id >= maxVocabulary {
-		return fmt.Errorf("token %.40q has id %d, want 0 to %d", written, id, maxVocabulary-1)
-	}
-	for int64(len(t.texts)) <= id {
-		t.texts, t.known = append(t.texts, ""), append(t.known, false)
-	}
-	if have := t.texts[id]; t.known[id] && have != t.text(written) {
-		return fmt.Errorf("id %d is both %.40q and %.40q", id, have, written)
-	}
-	t.texts[id], t.known[id] = t.text(written), true
-	t.byText[written] = int32(id)
-	return nil
-}
-
-func (t *Tokenizer) readVocabulary(f *file) error {
-	largest := int64(0)
-	for _, id := range f.Model.Vocab {
-		largest = max(largest, id)
-	}
-	if largest >= maxVocabulary || largest > 16*int64(len(f.Model.Vocab))+1<<16 {
-		return fmt.Errorf("model: %d tokens with ids up to %d", len(f.Model.Vocab), largest)
-	}
-	t.texts, t.known = make([]string, largest+1), make([]bool, largest+1)
-	m := &t.model
-	m.ids, m.whole, m.unknown = make(map[string]int32, len(f.Model.Vocab)), f.Model.IgnoreMerges, -1
-	for i := range m.single {
-		m.single[i] = -1
-	}
-	for written, id := range f.Model.Vocab {
-		if err := t.define(id, written); err != nil {
-			return fmt.Errorf("model: %w", err)
+		t.byteLevel = true
+		if s.UseRegex == nil || *s.UseRegex {
+			t.split = then(t.split, splitGPT2)
 		}
-		raw := t.texts[id]
-		m.ids[raw] = int32(id)
-		if b, ok := fallbackByte(written); ok && t.sentence && f.Model.ByteFallback {
-			m.single[b] = int32(id)
-		} else if !t.sentence && len(raw) == 1 {
-			m.single[raw[0]] = int32(id)
+	case "Metaspace":
+		if at > 0 {
+			return fmt.Errorf("Metaspace must be the only step")
 		}
-	}
-	if f.Model.Unknown != nil {
-		id, ok := f.Model.Vocab[*f.Model.Unknown]
-		if !ok {
-			return fmt.Errorf("model: unk_token %.40q is no token", *f.Model.Unknown)
+		space, err := newMetaspace(s)
+		if err != nil {
+			return err
 		}
-		m.unknown = int32(id)
+		t.space = space
+		if s.Split == nil || *s.Split {
+			t.split = splitAtSpaces
+		}
+	default:
+		return fmt.Errorf("type %.40q is not known", s.Type)
 	}
 	return nil
 }
 
 func (t *Tokenizer) readAdded(f *file) error {
-	var plain []added
+	var early, late []addedToken
 	for i, a := range f.Added {
-		if a.Content == "" {
-			return fmt.Errorf("added_tokens: number %d is empty", i)
-		}
-		if a.ID >= int64(len(t.texts))+1<<16 {
-			return fmt.Errorf("added_tokens: %.40q has id %d, far beyond the vocabulary of %d", a.Content, a.ID, len(t.texts))
-		}
 		if err := t.define(a.ID, a.Content); err != nil {
-			return fmt.Errorf("added_tokens: %w", err)
+			return fmt.Errorf("number %d: %w", i, err)
 		}
-		one := added{int32(a.ID), a.Content, a.Special, a.Left, a.Right, a.Word}
-		t.added = append(t.added, one)
-		if !a.Special {
-			plain = append(plain, one)
+		id := int32(a.ID)
+		if have, ok := t.added[a.Content]; ok {
+			return fmt.Errorf("number %d: %.40q stands twice, with ids %d and %d", i, a.Content, have, id)
 		}
-	}
-	t.all, t.plain = newMatcher(t.added), newMatcher(plain)
-	return nil
-}
-
-func (t *Tokenizer) readMerges(f *file) error {
-	if f.Model.Merges == nil {
-		return fmt.Errorf("model: merges are missing")
-	}
-	m := &t.model
-	m.merges = make(map[pair]merge, len(f.Model.Merges))
-	for rank, raw := range f.Model.Merges {
-		left, right, err := readMerge(raw)
-		if err != nil {
-			return fmt.Errorf("model: merge %d: %w", rank, err)
+		t.added[a.Content] = id
+		if have, ok := t.vocabularyID(a.Content); ok && have != id {
+			return fmt.Errorf("number %d: %.40q has id %d, but %d in the vocabulary", i, a.Content, id, have)
 		}
-		ids := [3]int32{}
-		for i, text := range []string{left, right, left + right} {
-			id, ok := f.Model.Vocab[text]
-			if !ok {
-				return fmt.Errorf("model: merge %d: %.40q is no token", rank, text)
-			}
-			ids[i] = int32(id)
+		if a.Special {
+			t.flags[id] |= special
 		}
-		if _, twice := m.merges[pair{ids[0], ids[1]}]; !twice {
-			m.merges[pair{ids[0], ids[1]}] = merge{int32(rank), ids[2]}
+		if a.Begins {
+			t.bos = append(t.bos, id)
+		}
+		if a.Ends {
+			t.eos = append(t.eos, id)
+		}
+		one := addedToken{id, a.Content, a.Special, a.Word, a.Left, a.Right}
+		if a.Normalized {
+			one.text = t.normalized(one.text)
+			late = append(late, one)
+		} else {
+			early = append(early, one)
 		}
 	}
-	return nil
-}
-
-// readMerge reads "a b" or ["a", "b"].
-func readMerge(raw json.RawMessage) (left, right string, err error) {
-	var parts []string
-	if len(raw) > 0 && raw[0] == '[' {
-		if err := json.Unmarshal(raw, &parts); err != nil {
-			return "", "", err
-		}
-	} else {
-		var text string
-		if err := json.Unmarshal(raw, &text); err != nil {
-			return "", "", err
-		}
-		parts = strings.Split(text, " ")
+	slices.Sort(t.bos)
+	slices.Sort(t.eos)
+	var err error
+	if t.early, err = newMatcher(early); err != nil {
+		return err
 	}
-	if len(parts) != 2 {
-		return "", "", fmt.Errorf("%.60s is no pair", raw)
-	}
-	return parts[0], parts[1], nil
+	t.late, err = newMatcher(late)
+	return err
 }
 
 func (t *Tokenizer) readPostProcessor(f *file) error {
 	if f.PostProcessor == nil {
 		return nil
 	}
-	list := []*step{f.PostProcessor}
-	if f.PostProcessor.Type == "Sequence" {
-		list = f.PostProcessor.Processors
+	steps, err := f.PostProcessor.steps(f.PostProcessor.Processors)
+	if err != nil {
+		return err
 	}
-	for _, p := range list {
-		switch {
-		case p != nil && p.Type == "ByteLevel": // changes offsets only
-		case p != nil && p.Type == "TemplateProcessing":
-			into := &t.before
-			for _, item := range p.Single {
-				if item.Special == nil {
-					into = &t.after
-					continue
-				}
-				special, ok := p.Specials[item.Special.ID]
-				if !ok {
-					return fmt.Errorf("post_processor: %.40q is no special token", item.Special.ID)
-				}
-				*into = append(*into, special.IDs...)
+	for _, s := range steps {
+		switch s.Type {
+		case "ByteLevel": // changes offsets only
+		case "TemplateProcessing":
+			if err := t.readTemplate(s); err != nil {
+				return err
 			}
 		default:
-			return fmt.Errorf("post_processor is not known")
+			return fmt.Errorf("type %.40q is not known", s.Type)
 		}
 	}
 	return nil
 }
 
-func (t *Tokenizer) readDecoder(f *file) error {
-	if !t.sentence {
-		if f.Decoder != nil && f.Decoder.Type != "ByteLevel" {
-			return fmt.Errorf("decoder %.40q of a byte-level tokenizer is not known", f.Decoder.Type)
+// readTemplate reads what a template puts before and after one text.
+func (t *Tokenizer) readTemplate(s *step) error {
+	var before, after []int32
+	texts := 0
+	for _, item := range s.Single {
+		if item.Special == nil {
+			if item.Sequence == nil || item.Sequence.ID != "A" {
+				return fmt.Errorf("TemplateProcessing: single may hold special tokens and sequence A")
+			}
+			texts++
+			continue
 		}
+		ids := s.Specials[item.Special.ID].IDs
+		if len(ids) == 0 {
+			return fmt.Errorf("TemplateProcessing: %.40q is not among its special_tokens", item.Special.ID)
+		}
+		for _, id := range ids {
+			if !t.Defined(id) {
+				return fmt.Errorf("TemplateProcessing: %.40q has id %d, which no token has", item.Special.ID, id)
+			}
+		}
+		if texts == 0 {
+			before = append(before, ids...)
+		} else {
+			after = append(after, ids...)
+		}
+	}
+	if texts != 1 {
+		return fmt.Errorf("TemplateProcessing: single holds the text %d times", texts)
+	}
+	t.before, t.after = append(before, t.before...), append(t.after, after...)
+	return nil
+}
+
+// readDecoder checks that the decoder is the counterpart of the rest.
+func (t *Tokenizer) readDecoder(f *file) error {
+	steps, err := f.Decoder.steps(decoders(f.Decoder))
+	if err != nil {
+		return err
+	}
+	if t.byteLevel {
+		if len(steps) == 1 && steps[0].Type == "ByteLevel" || len(steps) == 0 {
+			return nil
+		}
+		return fmt.Errorf("type %.40q with a byte-level tokenizer, want ByteLevel", f.Decoder.Type)
+	}
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.Type)
+		switch {
+		case s.Type == "Replace" && s.replaces(metaSpace, " "), s.Type == "ByteFallback", s.Type == "Fuse":
+		case s.Type == "Strip" && s.content() == " " && s.Start == 1 && s.Stop == 0:
+			t.stripSpace = true
+		default:
+			return fmt.Errorf("%.40q is not known, or not with these settings", s.Type)
+		}
+	}
+	switch order := strings.Join(names, " "); order {
+	case "Replace ByteFallback Fuse", "Replace ByteFallback Fuse Strip":
+		return nil
+	default:
+		return fmt.Errorf("steps %.200q, want Replace, ByteFallback, Fuse and perhaps Strip", order)
+	}
+}
+
+func decoders(s *step) []*step {
+	if s == nil {
 		return nil
 	}
-	if f.Decoder == nil || f.Decoder.Type != "Sequence" {
-		return fmt.Errorf("decoder of a SentencePiece-style tokenizer: want a Sequence")
-	}
-	for _, d := range f.Decoder.Decoders {
-		if d != nil && d.Type == "Strip" {
-			t.strip = true
-		}
-	}
-	return nil
+	return s.Decoders
 }

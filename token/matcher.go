@@ -1,118 +1,126 @@
 package token
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// A matcher finds added tokens in a text: the leftmost, of those the longest.
+// An addedToken is found in a text as it stands, before anything is split.
+type addedToken struct {
+	id      int32
+	text    string
+	special bool
+	word    bool // only where no word goes on at either side
+	left    bool // takes the white space before it …
+	right   bool // … and after it
+}
+
+// maxAdded is the longest text of an added token, in bytes: a match is tried
+// where one may begin, so it bounds the time that a file can ask for.
+const maxAdded = 512
+
+// A matcher finds added tokens in a text: the leftmost, and of those that begin
+// there the longest.
 type matcher struct {
-	nodes []node
-	first [256]bool
-	added []added
+	tokens []addedToken // ascending by text
+	first  [256]bool    // what a token can begin with
 }
 
-type node struct {
-	next  map[byte]int32
-	token int32 // index in added, -1: none ends here
+// A segment is an added token or the text between two.
+type segment struct {
+	id    int32 // -1: text
+	text  string
+	first bool // begins where the whole text begins
 }
 
-func newMatcher(list []added) *matcher {
-	m := &matcher{nodes: []node{{token: -1}}, added: list}
-	for i, a := range list {
-		at := int32(0)
-		for j := range len(a.text) {
-			if m.nodes[at].next == nil {
-				m.nodes[at].next = map[byte]int32{}
-			}
-			next, ok := m.nodes[at].next[a.text[j]]
-			if !ok {
-				next = int32(len(m.nodes))
-				m.nodes = append(m.nodes, node{token: -1})
-				m.nodes[at].next[a.text[j]] = next
-			}
-			at = next
+func newMatcher(tokens []addedToken) (*matcher, error) {
+	m := &matcher{tokens: slices.Clone(tokens)}
+	slices.SortFunc(m.tokens, func(a, b addedToken) int { return strings.Compare(a.text, b.text) })
+	for i, t := range m.tokens {
+		if t.text == "" || len(t.text) > maxAdded {
+			return nil, fmt.Errorf("the text of id %d has %d bytes, want 1 to %d", t.id, len(t.text), maxAdded)
 		}
-		m.first[a.text[0]] = true
-		m.nodes[at].token = int32(i)
-	}
-	return m
-}
-
-// longest is the added token that begins at text[at:], nil where none does.
-func (m *matcher) longest(text string, at int) *added {
-	found := int32(-1)
-	n := int32(0)
-	for i := at; i < len(text); i++ {
-		next, ok := m.nodes[n].next[text[i]]
-		if !ok {
-			break
+		if i > 0 && m.tokens[i-1].text == t.text {
+			return nil, fmt.Errorf("%.40q stands twice, with ids %d and %d", t.text, m.tokens[i-1].id, t.id)
 		}
-		if n = next; m.nodes[n].token >= 0 {
-			found = m.nodes[n].token
+		m.first[t.text[0]] = true
+	}
+	return m, nil
+}
+
+// longest is the longest token that text begins with, nil where none does. It
+// narrows the sorted list byte by byte.
+func (m *matcher) longest(text string) (found *addedToken) {
+	rest := m.tokens
+	for depth := 0; ; depth++ {
+		if len(rest[0].text) == depth { // the shortest comes first
+			found = &rest[0]
+			rest = rest[1:]
+		}
+		if depth == len(text) {
+			return found
+		}
+		c := text[depth]
+		from, _ := slices.BinarySearchFunc(rest, c, func(t addedToken, c byte) int { return int(t.text[depth]) - int(c) })
+		rest = rest[from:]
+		to, _ := slices.BinarySearchFunc(rest, int(c)+1, func(t addedToken, c int) int { return int(t.text[depth]) - c })
+		rest = rest[:to]
+		if len(rest) == 0 {
+			return found
 		}
 	}
-	if found < 0 {
-		return nil
-	}
-	a := &m.added[found]
-	if a.word && !(wordEnds(text[:at]) && wordBegins(text[at+len(a.text):])) {
-		return nil
-	}
-	return a
 }
 
-func isWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsNumber(r) || r == '_' }
-
-func wordEnds(before string) bool {
-	r, _ := utf8.DecodeLastRuneInString(before)
-	return before == "" || !isWord(r)
-}
-
-func wordBegins(after string) bool {
-	r, _ := utf8.DecodeRuneInString(after)
-	return after == "" || !isWord(r)
-}
-
-// each cuts text at its added tokens: segments come with token -1.
-func (m *matcher) each(text string, take func(segment string, token int32)) {
-	start := 0
+// each cuts text at its added tokens, in order. With plain, special tokens stay
+// text; what lies inside them is not searched again, as in the reference.
+func (m *matcher) each(text string, first, plain bool, take func(segment)) {
+	done := 0 // what was handed out already
 	for at := 0; at < len(text); {
 		if !m.first[text[at]] {
 			at++
 			continue
 		}
-		a := m.longest(text, at)
-		if a == nil {
+		t := m.longest(text[at:])
+		if t == nil {
 			at++
 			continue
 		}
-		from, to := at, at+len(a.text)
-		if a.left {
-			for from > start {
-				r, size := utf8.DecodeLastRuneInString(text[start:from])
-				if !unicode.IsSpace(r) {
-					break
-				}
-				from -= size
-			}
+		from, to := at, at+len(t.text)
+		at = to
+		if plain && t.special || t.word && (endsInWord(text[:from]) || beginsWithWord(text[to:])) {
+			continue
 		}
-		if a.right {
-			for to < len(text) {
-				r, size := utf8.DecodeRuneInString(text[to:])
-				if !unicode.IsSpace(r) {
-					break
-				}
-				to += size
-			}
+		if t.left {
+			from = max(done, len(strings.TrimRightFunc(text[:from], unicode.IsSpace)))
 		}
-		if from > start {
-			take(text[start:from], -1)
+		if t.right {
+			to = len(text) - len(strings.TrimLeftFunc(text[to:], unicode.IsSpace))
 		}
-		take("", a.id)
-		start, at = to, to
+		if done < from {
+			take(segment{-1, text[done:from], first && done == 0})
+		}
+		take(segment{id: t.id})
+		done = to
 	}
-	if start < len(text) {
-		take(text[start:], -1)
+	if done < len(text) {
+		take(segment{-1, text[done:], first && done == 0})
 	}
+}
+
+func endsInWord(text string) bool {
+	r, size := utf8.DecodeLastRuneInString(text)
+	return size > 0 && isWord(r)
+}
+
+func beginsWithWord(text string) bool {
+	r, size := utf8.DecodeRuneInString(text)
+	return size > 0 && isWord(r)
+}
+
+// isWord is \w of Unicode's regular expressions (UTS 18, annex C).
+func isWord(r rune) bool {
+	return unicode.In(r, unicode.Letter, unicode.Mark, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control)
 }

@@ -1,49 +1,28 @@
 package token
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// A splitter cuts a text into pieces, one after another, leaving nothing out.
-type splitter func(text string, take func(piece string))
-
-// The published pre-tokenizers' patterns, each written here as a scanner: Go's
-// regexp has no look-ahead, and a scanner is several times as fast.
-const (
-	patternGPT2    = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
-	patternLlama3  = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	patternGLM4    = `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	patternQwen2   = `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-	patternQwen2GG = `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-)
-
-var patterns = map[string]splitter{
-	patternGPT2:    splitGPT2,
-	patternLlama3:  modern{digits: 3, fold: true}.split,
-	patternGLM4:    modern{digits: 3}.split,
-	patternQwen2:   modern{digits: 1, fold: true}.split,
-	patternQwen2GG: modern{digits: 1}.split,
-}
-
 // The classes of characters that the patterns know.
 const (
-	letter = iota
-	number
-	space
+	letter = iota // \p{L}
+	number        // \p{N}
+	space         // \s
 	other
 )
 
 // asciiClass speeds up what most text is made of.
-var asciiClass [utf8.RuneSelf]uint8
-
-func init() {
-	for r := range rune(utf8.RuneSelf) {
-		asciiClass[r] = slowClass(r)
+var asciiClass = func() (classes [utf8.RuneSelf]uint8) {
+	for r := range classes {
+		classes[r] = classOf(rune(r))
 	}
-}
+	return classes
+}()
 
-func slowClass(r rune) uint8 {
+func classOf(r rune) uint8 {
 	switch {
 	case unicode.IsLetter(r):
 		return letter
@@ -55,8 +34,8 @@ func slowClass(r rune) uint8 {
 	return other
 }
 
-// classAt is the class of the character at text[i:] and its size; at the end
-// the size is 0.
+// classAt is the class and size of the character at text[i:]; at the end of the
+// text the size is 0.
 func classAt(text string, i int) (class uint8, size int) {
 	if i >= len(text) {
 		return other, 0
@@ -65,167 +44,240 @@ func classAt(text string, i int) (class uint8, size int) {
 		return asciiClass[c], 1
 	}
 	r, size := utf8.DecodeRuneInString(text[i:])
-	return slowClass(r), size
+	return classOf(r), size
 }
 
-// run is where a run of characters of one class that begins at i ends.
+// run is where the characters of one class that begin at i end.
 func run(text string, i int, class uint8) int {
+	for i < len(text) {
+		if c := text[i]; c < utf8.RuneSelf {
+			if asciiClass[c] != class {
+				return i
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text[i:])
+		if classOf(r) != class {
+			return i
+		}
+		i += size
+	}
+	return i
+}
+
+func isBreak(c byte) bool { return c == '\r' || c == '\n' }
+
+// contraction is the length of an English ending ('s, 'll …) that text begins
+// with, 0: none. lower makes letters small where a pattern ignores case.
+func contraction(text string, lower func(byte) byte) int {
+	if len(text) < 2 || text[0] != '\'' {
+		return 0
+	}
+	switch lower(text[1]) {
+	case 's', 't', 'm', 'd':
+		return 2
+	}
+	if len(text) < 3 {
+		return 0
+	}
+	switch [2]byte{lower(text[1]), lower(text[2])} {
+	case [2]byte{'r', 'e'}, [2]byte{'v', 'e'}, [2]byte{'l', 'l'}:
+		return 3
+	}
+	return 0
+}
+
+func asWritten(c byte) byte { return c }
+
+func lowerASCII(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
+}
+
+// blanks is the end of a piece of white space (`\s+(?!\S)|\s+`): all of it but
+// the last character where something else follows, which then takes that.
+func blanks(text string, i int) int {
+	end := run(text, i, space)
+	if end == len(text) {
+		return end
+	}
+	if _, size := utf8.DecodeLastRuneInString(text[i:end]); end-size > i {
+		return end - size
+	}
+	return end
+}
+
+// splitGPT2 is patternGPT2.
+func splitGPT2(text string, take func(piece string)) {
+	for i := 0; i < len(text); {
+		end := nextGPT2(text, i)
+		take(text[i:end])
+		i = end
+	}
+}
+
+func nextGPT2(text string, i int) int {
+	if n := contraction(text[i:], asWritten); n > 0 {
+		return i + n
+	}
+	class, size := classAt(text, i)
+	if text[i] == ' ' {
+		if next, n := classAt(text, i+1); n > 0 && next != space {
+			class, size = next, 1+n
+		}
+	}
+	if class == space {
+		return blanks(text, i)
+	}
+	return run(text, i+size, class)
+}
+
+// A wordScanner is the pattern of Llama 3 and those after it: patternLlama3 with
+// three digits, patternQwen2 with one.
+type wordScanner struct {
+	digits int  // most digits in a piece
+	longS  bool // 'ſ is a contraction, as in case folding
+}
+
+func (w wordScanner) split(text string, take func(piece string)) {
+	for i := 0; i < len(text); {
+		end := w.next(text, i)
+		take(text[i:end])
+		i = end
+	}
+}
+
+// next is the end of the piece that begins at i; the alternatives come in the
+// pattern's order.
+func (w wordScanner) next(text string, i int) int {
+	if text[i] == '\'' {
+		if n := contraction(text[i:], lowerASCII); n > 0 {
+			return i + n
+		}
+		if w.longS && strings.HasPrefix(text[i+1:], "ſ") {
+			return i + len("'ſ")
+		}
+	}
+	class, size := classAt(text, i)
+	switch {
+	case class == letter:
+		return run(text, i+size, letter)
+	case class == number:
+		return w.number(text, i+size)
+	case !isBreak(text[i]):
+		if c, n := classAt(text, i+size); n > 0 && c == letter {
+			return run(text, i+size+n, letter)
+		}
+	}
+	sign := i
+	if text[i] == ' ' {
+		sign++
+	}
+	if c, n := classAt(text, sign); n > 0 && c == other {
+		return signs(text, sign)
+	}
+	return whiteSpace(text, i)
+}
+
+// number is the end of a number that has one digit before i.
+func (w wordScanner) number(text string, i int) int {
+	for range w.digits - 1 {
+		class, size := classAt(text, i)
+		if size == 0 || class != number {
+			break
+		}
+		i += size
+	}
+	return i
+}
+
+// signs is the end of `[^\s\p{L}\p{N}]+[\r\n]*`.
+func signs(text string, i int) int {
+	i = run(text, i, other)
+	for i < len(text) && isBreak(text[i]) {
+		i++
+	}
+	return i
+}
+
+// whiteSpace is the end of `\s*[\r\n]+|\s+(?!\S)|\s+`: after the last line break
+// of a run of white space where it has one.
+func whiteSpace(text string, i int) int {
+	end := run(text, i, space)
+	if last := strings.LastIndexAny(text[i:end], "\r\n"); last >= 0 {
+		return i + last + 1
+	}
+	return blanks(text, i)
+}
+
+// splitDigits puts every digit into a piece of its own.
+func splitDigits(text string, take func(piece string)) {
+	splitNumbers(text, 1, take)
+}
+
+// splitDigitRuns puts every run of digits into a piece of its own.
+func splitDigitRuns(text string, take func(piece string)) {
+	splitNumbers(text, len(text), take)
+}
+
+func splitNumbers(text string, most int, take func(piece string)) {
+	for i := 0; i < len(text); {
+		end := i
+		for n := 0; n < most; n++ {
+			class, size := classAt(text, end)
+			if size == 0 || class != number {
+				break
+			}
+			end += size
+		}
+		if end == i {
+			end = notNumber(text, i)
+		}
+		take(text[i:end])
+		i = end
+	}
+}
+
+// notNumber is where the first digit after i stands.
+func notNumber(text string, i int) int {
 	for {
-		c, size := classAt(text, i)
-		if size == 0 || c != class {
+		class, size := classAt(text, i)
+		if size == 0 || class == number {
 			return i
 		}
 		i += size
 	}
 }
 
-// contraction is the length of an English ending ('s, 'll …) at text[i:], 0:
-// none. Any case where upper is set; with fold also the long s, as Unicode's
-// case folding has it.
-func contraction(text string, i int, upper, fold bool) int {
-	if i+1 >= len(text) || text[i] != '\'' {
-		return 0
-	}
-	low := func(j int) byte {
-		if j >= len(text) {
-			return 0
-		}
-		c := text[j]
-		if upper && c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		return c
-	}
-	switch a, b := low(i+1), low(i+2); {
-	case a == 's' || a == 't' || a == 'm' || a == 'd':
-		return 2
-	case a == 'r' && b == 'e' || a == 'v' && b == 'e' || a == 'l' && b == 'l':
-		return 3
-	case fold && len(text) >= i+3 && text[i+1:i+3] == "ſ":
-		return 3
-	}
-	return 0
+// splitBeforeSpaces cuts in front of every run of ▁.
+func splitBeforeSpaces(text string, take func(piece string)) {
+	splitMetaSpaces(text, true, take)
 }
 
-// blanks is the end of the piece of white space at i: all of it but the last
-// character where something else follows, which then goes with that.
-func blanks(text string, i int) int {
-	end := run(text, i, space)
-	if end == len(text) {
-		return end
-	}
-	_, size := utf8.DecodeLastRuneInString(text[i:end])
-	if end-size > i {
-		return end - size
-	}
-	return end
+// splitAtSpaces cuts in front of every ▁.
+func splitAtSpaces(text string, take func(piece string)) {
+	splitMetaSpaces(text, false, take)
 }
 
-func splitGPT2(text string, take func(piece string)) {
-	for i := 0; i < len(text); {
-		start := i
-		if n := contraction(text, i, false, false); n > 0 {
-			i += n
-			take(text[start:i])
+func splitMetaSpaces(text string, runs bool, take func(piece string)) {
+	start := 0
+	for at := 0; ; {
+		n := strings.Index(text[at:], metaSpace)
+		if n < 0 {
+			break
+		}
+		cut := at + n
+		at = cut + len(metaSpace)
+		if cut == start || runs && strings.HasSuffix(text[:cut], metaSpace) {
 			continue
 		}
-		class, size := classAt(text, i)
-		if text[i] == ' ' {
-			if next, n := classAt(text, i+1); n > 0 && next != space {
-				class, size = next, 1+n
-			}
-		}
-		if class == space {
-			i = blanks(text, i)
-		} else {
-			i = run(text, i+size, class)
-		}
-		take(text[start:i])
+		take(text[start:cut])
+		start = cut
+	}
+	if start < len(text) {
+		take(text[start:])
 	}
 }
-
-// modern is the pattern of Llama 3 and those after it.
-type modern struct {
-	digits int  // most digits in a piece
-	fold   bool // contractions by Unicode case folding
-}
-
-func (m modern) split(text string, take func(piece string)) {
-	for i := 0; i < len(text); {
-		end := m.next(text, i)
-		take(text[i:end])
-		i = end
-	}
-}
-
-// next is the end of the piece that begins at i.
-func (m modern) next(text string, i int) int {
-	if n := contraction(text, i, true, m.fold); n > 0 {
-		return i + n
-	}
-	class, size := classAt(text, i)
-	if class == letter {
-		return run(text, i+size, letter)
-	}
-	if class == number {
-		for n := 1; n < m.digits; n++ {
-			c, s := classAt(text, i+size)
-			if s == 0 || c != number {
-				break
-			}
-			size += s
-		}
-		return i + size
-	}
-	if text[i] != '\r' && text[i] != '\n' {
-		if c, s := classAt(text, i+size); s > 0 && c == letter {
-			return run(text, i+size+s, letter)
-		}
-	}
-	at := i
-	if text[i] == ' ' {
-		at++
-	}
-	if c, s := classAt(text, at); s > 0 && c == other {
-		at = run(text, at+s, other)
-		for at < len(text) && (text[at] == '\r' || text[at] == '\n') {
-			at++
-		}
-		return at
-	}
-	// White space: up to and with its last line break, else as blanks says.
-	end, last := run(text, i, space), -1
-	for j := i; j < end; j++ {
-		if text[j] == '\r' || text[j] == '\n' {
-			last = j
-		}
-	}
-	if last >= 0 {
-		return last + 1
-	}
-	return blanks(text, i)
-}
-
-// digitsAlone puts every numeral into a piece of its own, then splits the rest.
-func digitsAlone(rest splitter) splitter {
-	return func(text string, take func(piece string)) {
-		start := 0
-		for i := 0; i < len(text); {
-			class, size := classAt(text, i)
-			if class == number {
-				if i > start {
-					rest(text[start:i], take)
-				}
-				rest(text[i:i+size], take)
-				start = i + size
-			}
-			i += size
-		}
-		if start < len(text) {
-			rest(text[start:], take)
-		}
-	}
-}
-
-// unsplit takes a text whole.
-func unsplit(text string, take func(piece string)) { take(text) }

@@ -1,81 +1,81 @@
 // Package token turns text into token ids and back.
 //
-// It takes a Hugging Face tokenizer.json, or a GGUF file's metadata, and gives
-// what the reference library does with it: byte-level BPE (Llama 3, Qwen, GLM,
-// GPT-2, SmolLM) and SentencePiece-style BPE with byte fallback (Llama 2).
+// A Hugging Face tokenizer.json comes in, or the metadata of a GGUF file; out
+// goes a Tokenizer that does what the reference library (tokenizers) does with
+// it: byte-level BPE (Llama 3, Qwen, GLM, GPT-2, SmolLM) and SentencePiece-style
+// BPE with byte fallback (Llama 2, Mistral). What the file asks for and this
+// package cannot do is an error, never another result.
+//
+// Text goes through five stations, a file each: added tokens are cut out
+// (matcher.go), the rest is normalised (normalize.go), split into pieces
+// (split.go, pattern.go), merged (bpe.go), and the post-processor's tokens are
+// put around it. decode.go and stream.go lead back.
+//
 // Chat templates are the work of package token/chat.
 package token
 
-import (
-	"strings"
-	"sync"
+// A Tokenizer never changes after it was made, but for a cache, and may be used
+// by many goroutines at once.
+type Tokenizer struct {
+	source []byte // the tokenizer.json
 
-	"golang.org/x/text/unicode/norm"
+	texts []string // by id: the bytes that the token stands for
+	flags []flag   // by id
+	added map[string]int32
+
+	early, late *matcher // added tokens found before and after normalising
+
+	normalize []normalizer
+	space     *metaspace // SentencePiece spelling as a pre-tokenizer, nil: none
+	split     Splitter   // nil: a segment is one piece
+	model     bpe
+	cache     pieceCache
+
+	byteLevel  bool
+	stripSpace bool // decoding drops the first space
+
+	before, after []int32 // what the post-processor puts around
+	bos, eos      []int32
+}
+
+// flag says what an id is.
+type flag uint8
+
+const (
+	defined flag = 1 << iota
+	special
+	fallback // stands for one byte, as <0x0A> does
 )
 
-// A Tokenizer is immutable but for its cache, and safe for many goroutines.
-type Tokenizer struct {
-	raw    []byte // the tokenizer.json
-	texts  []string
-	known  []bool
-	ids    map[string]int32 // vocabulary, by raw bytes
-	added  []added
-	byText map[string]int32 // vocabulary and added tokens as written
-	plain  *matcher         // added tokens that are not special
-	all    *matcher
-
-	model       bpe
-	split       splitter
-	nfc         bool
-	sentence    bool // SentencePiece style: ▁ for spaces, byte fallback
-	prefixSpace bool // SentencePiece style: ▁ in front
-	strip       bool // decoding drops the first space
-	before      []int32
-	after       []int32
-	eos, bos    []int32
-
-	mu    sync.RWMutex
-	cache map[string][]int32
-}
-
-// An added token is found in the text before anything else is done.
-type added struct {
-	id                         int32
-	text                       string
-	special, left, right, word bool
-}
-
-// EncodeOptions say how text is read.
+// EncodeOptions say how a text is read.
 type EncodeOptions struct {
-	// Special adds what the post-processor adds, such as the beginning of text.
+	// Special adds what the post-processor adds, such as the token that begins
+	// a text.
 	Special bool
-	// PlainSpecial leaves the text of special tokens ordinary text, so that what
-	// a user types cannot become a control token.
+	// PlainSpecial leaves the text of special tokens ordinary text, so that
+	// what a user types cannot become a control token.
 	PlainSpecial bool
 }
 
-// Bounds of the cache of pieces.
-const (
-	cacheEntries = 1 << 16
-	cachedPiece  = 64
-)
-
 // Encode turns text into ids.
 func (t *Tokenizer) Encode(text string, o EncodeOptions) []int32 {
-	var ids []int32
+	ids := make([]int32, 0, len(t.before)+len(text)/3+len(t.after)+1)
 	if o.Special {
 		ids = append(ids, t.before...)
 	}
-	m := t.all
-	if o.PlainSpecial {
-		m = t.plain
-	}
-	m.each(text, func(segment string, token int32) {
-		if token >= 0 {
-			ids = append(ids, token)
-		} else {
-			ids = t.segment(ids, segment)
+	take := func(piece string) { ids = t.piece(ids, piece) }
+	t.early.each(text, true, o.PlainSpecial, func(s segment) {
+		if s.id >= 0 {
+			ids = append(ids, s.id)
+			return
 		}
+		t.late.each(t.normalized(s.text), s.first, o.PlainSpecial, func(s segment) {
+			if s.id >= 0 {
+				ids = append(ids, s.id)
+				return
+			}
+			t.pieces(s, take)
+		})
 	})
 	if o.Special {
 		ids = append(ids, t.after...)
@@ -83,60 +83,77 @@ func (t *Tokenizer) Encode(text string, o EncodeOptions) []int32 {
 	return ids
 }
 
-// segment encodes text without added tokens in it.
-func (t *Tokenizer) segment(ids []int32, text string) []int32 {
-	if text == "" {
-		return ids
+// pieces cuts a normalised segment.
+func (t *Tokenizer) pieces(s segment, take func(piece string)) {
+	text := s.text
+	if t.space != nil {
+		text = t.space.spell(text, s.first)
 	}
-	if t.nfc && !norm.NFC.IsNormalString(text) {
-		text = norm.NFC.String(text)
+	if t.split == nil {
+		take(text)
+		return
 	}
-	if t.sentence {
-		text = strings.ReplaceAll(text, " ", "▁")
-		if t.prefixSpace {
-			text = "▁" + text
-		}
-		return t.model.sentence(ids, text)
-	}
-	t.split(text, func(piece string) { ids = t.piece(ids, piece) })
-	return ids
+	t.split(text, take)
 }
 
-// piece encodes what the pre-tokenizer cut out, mostly a word.
+// piece appends the ids of one piece, mostly a word.
 func (t *Tokenizer) piece(ids []int32, piece string) []int32 {
 	if len(piece) > cachedPiece {
-		return t.model.bytes(ids, piece)
+		return t.model.encode(ids, piece)
 	}
-	t.mu.RLock()
-	known, ok := t.cache[piece]
-	t.mu.RUnlock()
-	if ok {
-		return append(ids, known...)
+	slot := t.cache.slot(piece)
+	if known := slot.Load(); known != nil && known.piece == piece {
+		return append(ids, known.ids...)
 	}
 	start := len(ids)
-	ids = t.model.bytes(ids, piece)
-	t.mu.Lock()
-	if len(t.cache) >= cacheEntries {
-		clear(t.cache)
-	}
-	t.cache[strings.Clone(piece)] = append([]int32(nil), ids[start:]...)
-	t.mu.Unlock()
+	ids = t.model.encode(ids, piece)
+	slot.Store(newCached(piece, ids[start:]))
 	return ids
 }
 
-// Size is one more than the largest id.
+// Size is one more than the largest id that the file defines.
 func (t *Tokenizer) Size() int { return len(t.texts) }
 
-// Defined tells whether the file defines id; what it does not is padding.
-func (t *Tokenizer) Defined(id int32) bool { return id >= 0 && int(id) < len(t.known) && t.known[id] }
+func (t *Tokenizer) is(id int32, f flag) bool {
+	return id >= 0 && int(id) < len(t.flags) && t.flags[id]&f != 0
+}
 
-// ID finds a token by its text as the file writes it, such as "<|im_end|>".
+// Defined tells whether the file gives id a meaning. Other ids are padding:
+// rows of the model that no text leads to, never to be sampled.
+func (t *Tokenizer) Defined(id int32) bool { return t.is(id, defined) }
+
+// IsSpecial tells whether id is a control token.
+func (t *Tokenizer) IsSpecial(id int32) bool { return t.is(id, special) }
+
+// ID finds a token by its text: an added token's, such as "<|im_end|>", else a
+// vocabulary entry as the file writes it ("Ġthe", "▁the"), else one that stands
+// for these bytes.
 func (t *Tokenizer) ID(text string) (int32, bool) {
-	id, ok := t.byText[text]
+	if id, ok := t.added[text]; ok {
+		return id, true
+	}
+	if id, ok := t.vocabularyID(text); ok {
+		return id, true
+	}
+	id, ok := t.model.ids[text]
 	return id, ok
 }
 
-// Text is the bytes that a token stands for; an added token's own text.
+// vocabularyID finds a vocabulary entry as the file writes it.
+func (t *Tokenizer) vocabularyID(written string) (int32, bool) {
+	if t.byteLevel {
+		raw, ok := rawBytes(written)
+		if !ok {
+			return 0, false
+		}
+		written = raw
+	}
+	id, ok := t.model.ids[written]
+	return id, ok
+}
+
+// Text is what id stands for: an added token's text, else the bytes that the
+// token decodes to, which need not be whole characters.
 func (t *Tokenizer) Text(id int32) (string, bool) {
 	if !t.Defined(id) {
 		return "", false
@@ -144,22 +161,15 @@ func (t *Tokenizer) Text(id int32) (string, bool) {
 	return t.texts[id], true
 }
 
-// IsSpecial tells whether id is a control token.
-func (t *Tokenizer) IsSpecial(id int32) bool {
-	for i := range t.added {
-		if t.added[i].id == id {
-			return t.added[i].special
-		}
-	}
-	return false
-}
-
-// EOS and BOS are the tokens that the file itself names as ends and beginning
-// of a text; tokenizer.json names none.
-func (t *Tokenizer) EOS() []int32 { return t.eos }
-
-// BOS is what the file names as the beginning of a text.
+// BOS are the ids that the file itself names as the beginning of a text.
 func (t *Tokenizer) BOS() []int32 { return t.bos }
 
-// JSON is a tokenizer.json from which FromJSON makes this tokenizer.
-func (t *Tokenizer) JSON() []byte { return t.raw }
+// EOS are the ids that the file itself names as ends of a text or a turn,
+// ascending. GGUF metadata does; a published tokenizer.json leaves it to other
+// files of its folder.
+func (t *Tokenizer) EOS() []int32 { return t.eos }
+
+// JSON is a tokenizer.json from which FromJSON makes an equal tokenizer: the
+// one that this was made from, or what says the same as the GGUF metadata.
+// The caller must not change it.
+func (t *Tokenizer) JSON() ([]byte, error) { return t.source, nil }

@@ -1,0 +1,4 @@
+package token
+
+// Scanners are for tests that compare them with an engine.
+var Scanners = scanners
