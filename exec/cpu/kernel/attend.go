@@ -43,7 +43,7 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 		from = to
 	}
 	n := len(t.tiles) * t.kvHeads
-	t.share.reset(n)
+	t.share.reset(n, t.e.pool.threads)
 	if n == 1 || work < 4*rowsWork {
 		t.run(0)
 		return
@@ -54,7 +54,7 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 func (t *attendTask) run(thread int) {
 	s := &t.e.local[thread]
 	for {
-		u, ok := t.share.take()
+		u, ok := t.share.take(thread)
 		if !ok {
 			return
 		}

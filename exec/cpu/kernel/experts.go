@@ -127,7 +127,7 @@ func (t *expertsTask) gatheredFloats() bool {
 
 func (t *expertsTask) do(phase, n int) {
 	t.phase = phase
-	t.share.reset(n)
+	t.share.reset(n, t.e.pool.threads)
 	if n == 1 || t.input.n == 1 && phase == expertsSwiGLU {
 		t.run(0)
 		return
@@ -138,7 +138,7 @@ func (t *expertsTask) do(phase, n int) {
 func (t *expertsTask) run(thread int) {
 	s := &t.e.local[thread]
 	for {
-		u, ok := t.share.take()
+		u, ok := t.share.take(thread)
 		if !ok {
 			return
 		}

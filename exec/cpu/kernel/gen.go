@@ -447,32 +447,31 @@ func (g *generator) unpacks() {
 	}
 }
 
-// loadRows readies pointers for a strip's rows: src in R8, stride in R12.
+// stripPointers readies pointers for a strip's rows, src in R8 and stride in
+// R12, and SI for what lies behind the strip.
 func (g *generator) stripPointers() {
 	g.load("src", "R8")
 	g.load("stride", "R12")
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
+	g.p("MOVQ R12, SI")
+	g.p("SHLQ $%d, SI", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("ADDQ R8, SI")
 }
 
 // transpose turns rows V0.. of lanes words into columns. out is called with
 // the register that holds word t of each 16-byte lane of all rows, and may use
 // the registers from temp on.
 func (g *generator) transpose(out func(reg, lane, t, temp int)) {
-	quads := g.t.lanes / 4
-	up := g.t.lanes
-	for q := range quads {
-		for i, pair := range [][2]int{{0, 1}, {2, 3}} {
-			a, b := 4*q+pair[0], 4*q+pair[1]
-			g.p("VPUNPCKLDQ %s, %s, %s", g.v(b), g.v(a), g.v(up+4*q+2*i))
-			g.p("VPUNPCKHDQ %s, %s, %s", g.v(b), g.v(a), g.v(up+4*q+2*i+1))
+	up := g.t.lanes // four temporaries
+	for q := range g.t.lanes / 4 {
+		for i, a := range []int{4 * q, 4*q + 2} {
+			g.p("VPUNPCKLDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i))
+			g.p("VPUNPCKHDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i+1))
 		}
-	}
-	for q := range quads {
 		for i := range 2 {
-			a, c := up+4*q+i, up+4*q+2+i
-			g.p("VPUNPCKLQDQ %s, %s, %s", g.v(c), g.v(a), g.v(4*q+2*i))
-			g.p("VPUNPCKHQDQ %s, %s, %s", g.v(c), g.v(a), g.v(4*q+2*i+1))
+			g.p("VPUNPCKLQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i))
+			g.p("VPUNPCKHQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i+1))
 		}
 	}
 	for t := range 4 {
@@ -520,6 +519,7 @@ func (g *generator) unpackBlocks(name string, blockWidth int) {
 			g.p("%s %s, %d(DI)", g.vmov(), g.v(temp), (half/2*8+half%2*4+t)*size)
 		})
 	}
+	g.prefetch(lanes * 4 * blockWidth)
 	g.p("ADDQ $%d, DI", 32*size)
 	g.advance(lanes, 4*blockWidth)
 	g.p("DECQ CX")
@@ -550,6 +550,7 @@ func (g *generator) scales() {
 			g.p("VMOVUPS Y%d, %d(DI)", 4+k, k*g.t.bytes()+32*half)
 		}
 	}
+	g.prefetch(g.t.lanes * 8)
 	g.p("ADDQ $%d, DI", 4*g.t.bytes())
 	g.advance(g.t.lanes, 8)
 	g.p("DECQ CX")
@@ -589,6 +590,7 @@ func (g *generator) pairs() {
 	}
 	g.p("ADDQ $%d, DI", 4*g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*g.t.bytes())
+	g.prefetch(g.t.lanes * 16)
 	g.advance(g.t.lanes, 16)
 	g.p("DECQ CX")
 	g.p("JNZ next")
@@ -629,4 +631,112 @@ func (g *generator) unpackFloats(t string) {
 }
 
 func (g *generator) elementwise() {}
-func (g *generator) vectors()     {}
+
+// vectors writes products of one row of blocks with a strip as it lies in
+// memory: Z0..Z15 the strip's rows, then their columns; Z24..Z27 a block's sums
+// each; Z28 the results.
+func (g *generator) vectors() {
+	g.t = avx512vnni
+	for _, kind := range []string{"vec4", "vec8", "vecMin"} {
+		m := ""
+		if kind == "vecMin" {
+			m = " m *float32,"
+		}
+		g.function(kind+g.t.name, "y *float32, src *byte, stride int, d *float32,"+m+" x *Block, groups int", "")
+		g.load("d", "DX")
+		if m != "" {
+			g.load("m", "BX")
+		}
+		g.load("x", "DI")
+		g.stripPointers()
+		g.zero(28)
+		g.broadcast(g.constant("mask15", 0x0f0f0f0f), 29)
+		g.broadcast(g.constant("sign8", 0x80808080), 30)
+		g.label("next")
+		if kind == "vec8" {
+			g.vecBlocks8()
+		} else {
+			g.vecBlocks4(kind)
+		}
+		g.p("ADDQ $%d, DX", 4*64)
+		if m != "" {
+			g.p("ADDQ $%d, BX", 4*64)
+		}
+		g.p("ADDQ $%d, DI", 4*blockBytes)
+		g.p("DECQ CX")
+		g.p("JNZ next")
+		g.load("y", "AX")
+		g.p("VMOVUPS Z28, (AX)")
+		g.ret()
+	}
+}
+
+func (g *generator) startSum(block int, kind string) {
+	if kind == "vecMin" {
+		g.zero(24 + block)
+		return
+	}
+	g.broadcast(fmt.Sprintf("%d(DI)", block*blockBytes+map[string]int{"vec4": offN8, "vec8": offN80}[kind]), 24+block)
+}
+
+func (g *generator) addBlock(block int, kind string) {
+	g.p("VCVTDQ2PS Z%d, Z%d", 24+block, 24+block)
+	g.p("VMOVUPS %d(DX), Z31", block*64)
+	g.p("VMULPS.BCST %d(DI), Z31, Z31", block*blockBytes+offD)
+	g.p("VFMADD231PS Z31, Z%d, Z28", 24+block)
+	if kind == "vecMin" {
+		g.p("VMOVUPS %d(BX), Z31", block*64)
+		g.p("VFMADD231PS.BCST %d(DI), Z31, Z28", block*blockBytes+offS)
+	}
+}
+
+func (g *generator) vecBlocks4(kind string) {
+	for r := range 16 {
+		g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
+	}
+	g.prefetch(1024)
+	for b := range 4 {
+		g.startSum(b, kind)
+	}
+	g.transpose(func(reg, lane, t, _ int) {
+		at := lane*blockBytes + 4*t
+		g.p("VPANDD Z%d, Z29, Z31", reg)
+		g.p("VPDPBUSD.BCST %d(DI), Z31, Z%d", at, 24+lane)
+		g.p("VPSRLW $4, Z%d, Z%d", reg, reg)
+		g.p("VPANDD Z%d, Z29, Z%d", reg, reg)
+		g.p("VPDPBUSD.BCST %d(DI), Z%d, Z%d", at+16, reg, 24+lane)
+	})
+	for b := range 4 {
+		g.addBlock(b, kind)
+	}
+	g.advance(16, 64)
+}
+
+func (g *generator) vecBlocks8() {
+	for pair := range 2 {
+		for r := range 16 {
+			g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
+		}
+		g.prefetch(1024)
+		for b := range 2 {
+			g.startSum(2*pair+b, "vec8")
+		}
+		g.transpose(func(reg, lane, t, _ int) {
+			g.p("VPXORD Z%d, Z30, Z%d", reg, reg)
+			g.p("VPDPBUSD.BCST %d(DI), Z%d, Z%d", (2*pair+lane/2)*blockBytes+16*(lane%2)+4*t, reg, 24+2*pair+lane/2)
+		})
+		for b := range 2 {
+			g.addBlock(2*pair+b, "vec8")
+		}
+		g.advance(16, 64)
+	}
+}
+
+// prefetch asks for the next bytes of what lies behind the strip, where SI
+// points: the rows of the next strip, one after another.
+func (g *generator) prefetch(bytes int) {
+	for at := 0; at < bytes; at += 64 {
+		g.p("PREFETCHT1 %d(SI)", at)
+	}
+	g.p("ADDQ $%d, SI", bytes)
+}

@@ -52,7 +52,7 @@ func randomMatrix(t testing.TB, r *rand.Rand, typ quant.Type, rows, cols int) qu
 func shifted(b []byte, by int) []byte {
 	out := make([]byte, len(b)+by)
 	copy(out[by:], b)
-	return out[by : len(out) : len(out)]
+	return out[by:len(out):len(out)]
 }
 
 // seen is a row as products see it: quantised to 8 bit unless exact, or the

@@ -356,6 +356,15 @@ func unpackF16AVX2(dst *float32, src *byte, stride int, groups int)
 //go:noescape
 func unpackBF16AVX2(dst *float32, src *byte, stride int, groups int)
 
+//go:noescape
+func vec4AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
+
+//go:noescape
+func vec8AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
+
+//go:noescape
+func vecMinAVX512VNNI(y *float32, src *byte, stride int, d *float32, m *float32, x *Block, groups int)
+
 var (
 	dot4AVX512VNNI     = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512VNNI_1, dot4AVX512VNNI_2, dot4AVX512VNNI_3, dot4AVX512VNNI_4, dot4AVX512VNNI_5, dot4AVX512VNNI_6, dot4AVX512VNNI_7, dot4AVX512VNNI_8, dot4AVX512VNNI_9, dot4AVX512VNNI_10, dot4AVX512VNNI_11, dot4AVX512VNNI_12, dot4AVX512VNNI_13, dot4AVX512VNNI_14, dot4AVX512VNNI_15, dot4AVX512VNNI_16}
 	dot8AVX512VNNI     = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512VNNI_1, dot8AVX512VNNI_2, dot8AVX512VNNI_3, dot8AVX512VNNI_4, dot8AVX512VNNI_5, dot8AVX512VNNI_6, dot8AVX512VNNI_7, dot8AVX512VNNI_8, dot8AVX512VNNI_9, dot8AVX512VNNI_10, dot8AVX512VNNI_11, dot8AVX512VNNI_12, dot8AVX512VNNI_13, dot8AVX512VNNI_14, dot8AVX512VNNI_15, dot8AVX512VNNI_16}

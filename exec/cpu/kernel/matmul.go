@@ -53,7 +53,7 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 		jobs[i].first = units
 		units += ceilDiv(jobs[i].w.Rows, t.rows)
 	}
-	t.share.reset(units)
+	t.share.reset(units, e.pool.threads)
 	if units == 1 || a.N == 0 {
 		t.run(0)
 		return
@@ -75,7 +75,7 @@ func (e *Engine) unitRows(strips, n int) int {
 
 func (t *matmulTask) run(thread int) {
 	for {
-		u, ok := t.share.take()
+		u, ok := t.share.take(thread)
 		if !ok {
 			return
 		}
@@ -233,19 +233,25 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32) bool {
 	k, lanes := e.k, e.k.Lanes
 	vec := k.Vec4
-	switch w.Type {
-	case quant.Q8_0:
+	if w.Type == quant.Q8_0 {
 		vec = k.Vec8
-	case quant.Q4_1:
-		vec = k.VecMin
 	}
 	blocks := w.Cols / quant.BlockSize
 	if vec == nil || blocks%unpackGroup != 0 {
 		return false
 	}
 	q, sc := w.Type.QuantsRowBytes(w.Cols), w.Type.ScalesRowBytes(w.Cols)
+	s.d, s.m = aligned(s.d, blocks*lanes), aligned(s.m, blocks*lanes)
+	groups := blocks / unpackGroup
 	for ; *rows >= lanes; *rows -= lanes {
-		vec(&(*y)[0], &w.Quants[*first*q], q, &w.Scales[*first*sc], sc, &x.blocks[0], blocks)
+		quants, scales := &w.Quants[*first*q], &w.Scales[*first*sc]
+		if w.Type == quant.Q4_1 {
+			k.Pairs(&s.d[0], &s.m[0], scales, sc, groups)
+			k.VecMin(&(*y)[0], quants, q, &s.d[0], &s.m[0], &x.blocks[0], groups)
+		} else {
+			k.Scales(&s.d[0], scales, sc, groups)
+			vec(&(*y)[0], quants, q, &s.d[0], &x.blocks[0], groups)
+		}
 		*first += lanes
 		*y = (*y)[lanes:]
 	}

@@ -114,16 +114,38 @@ func (p *pool) close() {
 	p.done.Wait()
 }
 
-// shares hands out numbers 0..n-1 to threads, few at a time.
+// shares hands out numbers 0..n-1. Each thread first takes its own range in
+// order, so that it goes on where its prefetches went, and then helps others.
 type shares struct {
-	next atomic.Int64
-	n    int
+	ranges []shareRange
 }
 
-func (s *shares) reset(n int) { s.next.Store(0); s.n = n }
+type shareRange struct {
+	next atomic.Int64
+	end  int64
+	_    [48]byte // a cache line each
+}
 
-// take returns the next number, false when none is left.
-func (s *shares) take() (int, bool) {
-	i := int(s.next.Add(1) - 1)
-	return i, i < s.n
+func (s *shares) reset(n, threads int) {
+	if len(s.ranges) != threads {
+		s.ranges = make([]shareRange, threads)
+	}
+	for i := range s.ranges {
+		s.ranges[i].next.Store(int64(i * n / threads))
+		s.ranges[i].end = int64((i + 1) * n / threads)
+	}
+}
+
+// take returns a number for thread, false when none is left.
+func (s *shares) take(thread int) (int, bool) {
+	for i := range s.ranges {
+		r := &s.ranges[(thread+i)%len(s.ranges)]
+		if r.next.Load() >= r.end {
+			continue
+		}
+		if n := r.next.Add(1) - 1; n < r.end {
+			return int(n), true
+		}
+	}
+	return 0, false
 }

@@ -50,13 +50,13 @@ func (e *Engine) eachRow(args rowsArgs, n int) {
 		return
 	}
 	t.chunk = max(rowsWork/max(args.dim, 1), 1)
-	t.share.reset(ceilDiv(n, t.chunk))
+	t.share.reset(ceilDiv(n, t.chunk), e.pool.threads)
 	e.pool.do(t)
 }
 
-func (t *rowsTask) run(int) {
+func (t *rowsTask) run(thread int) {
 	for {
-		i, ok := t.share.take()
+		i, ok := t.share.take(thread)
 		if !ok {
 			return
 		}

@@ -58,9 +58,11 @@ type Variant struct {
 	DotFloat []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int)
 
 	// Vec4, Vec8 and VecMin, optional, multiply one row of activations with a
-	// strip as it lies in memory, equal to the bit with Unpack and Dot. blocks
-	// is a multiple of 4. They may prefetch what follows the strip.
-	Vec4, Vec8, VecMin func(y *float32, q *byte, qStride int, s *byte, sStride int, x *Block, blocks int)
+	// strip as it lies in memory, rows stride bytes apart, equal to the bit with
+	// Unpack and Dot. They take groups of unpackGroup blocks and unpacked scales,
+	// and may prefetch what follows the strip.
+	Vec4, Vec8 func(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
+	VecMin     func(y *float32, src *byte, stride int, d, m *float32, x *Block, groups int)
 
 	// Quantise turns blocks·32 floats into blocks.
 	Quantise func(dst *Block, x *float32, blocks int)

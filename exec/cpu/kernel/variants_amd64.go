@@ -40,5 +40,6 @@ func init() {
 	wide.Name, wide.Rank, wide.Panel = "avx512vnni", 30, 16
 	wide.Missing = lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ", "AVX512VNNI")
 	wide.Dot4, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
+	wide.Vec4, wide.Vec8, wide.VecMin = vec4AVX512VNNI, vec8AVX512VNNI, vecMinAVX512VNNI
 	Register(wide)
 }
