@@ -101,7 +101,7 @@ func TestProducts(t *testing.T) {
 		RunVariants(t, Options{Threads: 2, Exact: exact}, func(t *testing.T, e *Engine) {
 			r := rand.New(rand.NewPCG(1, 2))
 			var a Acts
-			for range 250 {
+			for range 80 {
 				for _, typ := range quant.Types() {
 					rows, cols, n := 1+r.IntN(70), quant.BlockSize*(1+r.IntN(9)), 1+r.IntN(40)
 					if !typ.Quantised() {

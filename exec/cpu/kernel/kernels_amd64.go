@@ -216,6 +216,27 @@ func unpackF16AVX512VNNI(dst *float32, src *byte, stride int, groups int)
 func unpackBF16AVX512VNNI(dst *float32, src *byte, stride int, groups int)
 
 //go:noescape
+func quantiseAVX512VNNI(dst *Block, x *float32, blocks int)
+
+//go:noescape
+func sumSquaresAVX512VNNI(x *float32, n int) (ret float32)
+
+//go:noescape
+func maxAVX512VNNI(x *float32, n int) (ret float32)
+
+//go:noescape
+func scaleMulAVX512VNNI(y *float32, x *float32, w *float32, scale float32, n int)
+
+//go:noescape
+func decodeF16AVX512VNNI(dst *float32, src *uint16, n int)
+
+//go:noescape
+func swiGLUAVX512VNNI(y *float32, gu *float32, n int)
+
+//go:noescape
+func expSumAVX512VNNI(x *float32, n int, max float32) (ret float32)
+
+//go:noescape
 func dot4AVX512_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
@@ -355,6 +376,27 @@ func unpackF16AVX2(dst *float32, src *byte, stride int, groups int)
 
 //go:noescape
 func unpackBF16AVX2(dst *float32, src *byte, stride int, groups int)
+
+//go:noescape
+func quantiseAVX2(dst *Block, x *float32, blocks int)
+
+//go:noescape
+func sumSquaresAVX2(x *float32, n int) (ret float32)
+
+//go:noescape
+func maxAVX2(x *float32, n int) (ret float32)
+
+//go:noescape
+func scaleMulAVX2(y *float32, x *float32, w *float32, scale float32, n int)
+
+//go:noescape
+func decodeF16AVX2(dst *float32, src *uint16, n int)
+
+//go:noescape
+func swiGLUAVX2(y *float32, gu *float32, n int)
+
+//go:noescape
+func expSumAVX2(x *float32, n int, max float32) (ret float32)
 
 //go:noescape
 func vec4AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, groups int)

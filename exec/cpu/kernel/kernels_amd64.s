@@ -38,6 +38,312 @@ DATA sign8<>+56(SB)/4, $0x80808080
 DATA sign8<>+60(SB)/4, $0x80808080
 GLOBL sign8<>(SB), RODATA|NOPTR, $64
 
+DATA tiny<>+0(SB)/4, $0x0d800000
+DATA tiny<>+4(SB)/4, $0x0d800000
+DATA tiny<>+8(SB)/4, $0x0d800000
+DATA tiny<>+12(SB)/4, $0x0d800000
+DATA tiny<>+16(SB)/4, $0x0d800000
+DATA tiny<>+20(SB)/4, $0x0d800000
+DATA tiny<>+24(SB)/4, $0x0d800000
+DATA tiny<>+28(SB)/4, $0x0d800000
+DATA tiny<>+32(SB)/4, $0x0d800000
+DATA tiny<>+36(SB)/4, $0x0d800000
+DATA tiny<>+40(SB)/4, $0x0d800000
+DATA tiny<>+44(SB)/4, $0x0d800000
+DATA tiny<>+48(SB)/4, $0x0d800000
+DATA tiny<>+52(SB)/4, $0x0d800000
+DATA tiny<>+56(SB)/4, $0x0d800000
+DATA tiny<>+60(SB)/4, $0x0d800000
+GLOBL tiny<>(SB), RODATA|NOPTR, $64
+
+DATA f127<>+0(SB)/4, $0x42fe0000
+DATA f127<>+4(SB)/4, $0x42fe0000
+DATA f127<>+8(SB)/4, $0x42fe0000
+DATA f127<>+12(SB)/4, $0x42fe0000
+DATA f127<>+16(SB)/4, $0x42fe0000
+DATA f127<>+20(SB)/4, $0x42fe0000
+DATA f127<>+24(SB)/4, $0x42fe0000
+DATA f127<>+28(SB)/4, $0x42fe0000
+DATA f127<>+32(SB)/4, $0x42fe0000
+DATA f127<>+36(SB)/4, $0x42fe0000
+DATA f127<>+40(SB)/4, $0x42fe0000
+DATA f127<>+44(SB)/4, $0x42fe0000
+DATA f127<>+48(SB)/4, $0x42fe0000
+DATA f127<>+52(SB)/4, $0x42fe0000
+DATA f127<>+56(SB)/4, $0x42fe0000
+DATA f127<>+60(SB)/4, $0x42fe0000
+GLOBL f127<>(SB), RODATA|NOPTR, $64
+
+DATA magnitude<>+0(SB)/4, $0x7fffffff
+DATA magnitude<>+4(SB)/4, $0x7fffffff
+DATA magnitude<>+8(SB)/4, $0x7fffffff
+DATA magnitude<>+12(SB)/4, $0x7fffffff
+DATA magnitude<>+16(SB)/4, $0x7fffffff
+DATA magnitude<>+20(SB)/4, $0x7fffffff
+DATA magnitude<>+24(SB)/4, $0x7fffffff
+DATA magnitude<>+28(SB)/4, $0x7fffffff
+DATA magnitude<>+32(SB)/4, $0x7fffffff
+DATA magnitude<>+36(SB)/4, $0x7fffffff
+DATA magnitude<>+40(SB)/4, $0x7fffffff
+DATA magnitude<>+44(SB)/4, $0x7fffffff
+DATA magnitude<>+48(SB)/4, $0x7fffffff
+DATA magnitude<>+52(SB)/4, $0x7fffffff
+DATA magnitude<>+56(SB)/4, $0x7fffffff
+DATA magnitude<>+60(SB)/4, $0x7fffffff
+GLOBL magnitude<>(SB), RODATA|NOPTR, $64
+
+DATA even<>+0(SB)/4, $0x00000000
+DATA even<>+4(SB)/4, $0x00000002
+DATA even<>+8(SB)/4, $0x00000004
+DATA even<>+12(SB)/4, $0x00000006
+DATA even<>+16(SB)/4, $0x00000008
+DATA even<>+20(SB)/4, $0x0000000a
+DATA even<>+24(SB)/4, $0x0000000c
+DATA even<>+28(SB)/4, $0x0000000e
+DATA even<>+32(SB)/4, $0x00000010
+DATA even<>+36(SB)/4, $0x00000012
+DATA even<>+40(SB)/4, $0x00000014
+DATA even<>+44(SB)/4, $0x00000016
+DATA even<>+48(SB)/4, $0x00000018
+DATA even<>+52(SB)/4, $0x0000001a
+DATA even<>+56(SB)/4, $0x0000001c
+DATA even<>+60(SB)/4, $0x0000001e
+GLOBL even<>(SB), RODATA|NOPTR, $64
+
+DATA odd<>+0(SB)/4, $0x00000001
+DATA odd<>+4(SB)/4, $0x00000003
+DATA odd<>+8(SB)/4, $0x00000005
+DATA odd<>+12(SB)/4, $0x00000007
+DATA odd<>+16(SB)/4, $0x00000009
+DATA odd<>+20(SB)/4, $0x0000000b
+DATA odd<>+24(SB)/4, $0x0000000d
+DATA odd<>+28(SB)/4, $0x0000000f
+DATA odd<>+32(SB)/4, $0x00000011
+DATA odd<>+36(SB)/4, $0x00000013
+DATA odd<>+40(SB)/4, $0x00000015
+DATA odd<>+44(SB)/4, $0x00000017
+DATA odd<>+48(SB)/4, $0x00000019
+DATA odd<>+52(SB)/4, $0x0000001b
+DATA odd<>+56(SB)/4, $0x0000001d
+DATA odd<>+60(SB)/4, $0x0000001f
+GLOBL odd<>(SB), RODATA|NOPTR, $64
+
+DATA least<>+0(SB)/4, $0xc2ae0000
+DATA least<>+4(SB)/4, $0xc2ae0000
+DATA least<>+8(SB)/4, $0xc2ae0000
+DATA least<>+12(SB)/4, $0xc2ae0000
+DATA least<>+16(SB)/4, $0xc2ae0000
+DATA least<>+20(SB)/4, $0xc2ae0000
+DATA least<>+24(SB)/4, $0xc2ae0000
+DATA least<>+28(SB)/4, $0xc2ae0000
+DATA least<>+32(SB)/4, $0xc2ae0000
+DATA least<>+36(SB)/4, $0xc2ae0000
+DATA least<>+40(SB)/4, $0xc2ae0000
+DATA least<>+44(SB)/4, $0xc2ae0000
+DATA least<>+48(SB)/4, $0xc2ae0000
+DATA least<>+52(SB)/4, $0xc2ae0000
+DATA least<>+56(SB)/4, $0xc2ae0000
+DATA least<>+60(SB)/4, $0xc2ae0000
+GLOBL least<>(SB), RODATA|NOPTR, $64
+
+DATA most<>+0(SB)/4, $0x42b00000
+DATA most<>+4(SB)/4, $0x42b00000
+DATA most<>+8(SB)/4, $0x42b00000
+DATA most<>+12(SB)/4, $0x42b00000
+DATA most<>+16(SB)/4, $0x42b00000
+DATA most<>+20(SB)/4, $0x42b00000
+DATA most<>+24(SB)/4, $0x42b00000
+DATA most<>+28(SB)/4, $0x42b00000
+DATA most<>+32(SB)/4, $0x42b00000
+DATA most<>+36(SB)/4, $0x42b00000
+DATA most<>+40(SB)/4, $0x42b00000
+DATA most<>+44(SB)/4, $0x42b00000
+DATA most<>+48(SB)/4, $0x42b00000
+DATA most<>+52(SB)/4, $0x42b00000
+DATA most<>+56(SB)/4, $0x42b00000
+DATA most<>+60(SB)/4, $0x42b00000
+GLOBL most<>(SB), RODATA|NOPTR, $64
+
+DATA log2e<>+0(SB)/4, $0x3fb8aa3b
+DATA log2e<>+4(SB)/4, $0x3fb8aa3b
+DATA log2e<>+8(SB)/4, $0x3fb8aa3b
+DATA log2e<>+12(SB)/4, $0x3fb8aa3b
+DATA log2e<>+16(SB)/4, $0x3fb8aa3b
+DATA log2e<>+20(SB)/4, $0x3fb8aa3b
+DATA log2e<>+24(SB)/4, $0x3fb8aa3b
+DATA log2e<>+28(SB)/4, $0x3fb8aa3b
+DATA log2e<>+32(SB)/4, $0x3fb8aa3b
+DATA log2e<>+36(SB)/4, $0x3fb8aa3b
+DATA log2e<>+40(SB)/4, $0x3fb8aa3b
+DATA log2e<>+44(SB)/4, $0x3fb8aa3b
+DATA log2e<>+48(SB)/4, $0x3fb8aa3b
+DATA log2e<>+52(SB)/4, $0x3fb8aa3b
+DATA log2e<>+56(SB)/4, $0x3fb8aa3b
+DATA log2e<>+60(SB)/4, $0x3fb8aa3b
+GLOBL log2e<>(SB), RODATA|NOPTR, $64
+
+DATA ln2hi<>+0(SB)/4, $0x3f318000
+DATA ln2hi<>+4(SB)/4, $0x3f318000
+DATA ln2hi<>+8(SB)/4, $0x3f318000
+DATA ln2hi<>+12(SB)/4, $0x3f318000
+DATA ln2hi<>+16(SB)/4, $0x3f318000
+DATA ln2hi<>+20(SB)/4, $0x3f318000
+DATA ln2hi<>+24(SB)/4, $0x3f318000
+DATA ln2hi<>+28(SB)/4, $0x3f318000
+DATA ln2hi<>+32(SB)/4, $0x3f318000
+DATA ln2hi<>+36(SB)/4, $0x3f318000
+DATA ln2hi<>+40(SB)/4, $0x3f318000
+DATA ln2hi<>+44(SB)/4, $0x3f318000
+DATA ln2hi<>+48(SB)/4, $0x3f318000
+DATA ln2hi<>+52(SB)/4, $0x3f318000
+DATA ln2hi<>+56(SB)/4, $0x3f318000
+DATA ln2hi<>+60(SB)/4, $0x3f318000
+GLOBL ln2hi<>(SB), RODATA|NOPTR, $64
+
+DATA ln2lo<>+0(SB)/4, $0xb95e8083
+DATA ln2lo<>+4(SB)/4, $0xb95e8083
+DATA ln2lo<>+8(SB)/4, $0xb95e8083
+DATA ln2lo<>+12(SB)/4, $0xb95e8083
+DATA ln2lo<>+16(SB)/4, $0xb95e8083
+DATA ln2lo<>+20(SB)/4, $0xb95e8083
+DATA ln2lo<>+24(SB)/4, $0xb95e8083
+DATA ln2lo<>+28(SB)/4, $0xb95e8083
+DATA ln2lo<>+32(SB)/4, $0xb95e8083
+DATA ln2lo<>+36(SB)/4, $0xb95e8083
+DATA ln2lo<>+40(SB)/4, $0xb95e8083
+DATA ln2lo<>+44(SB)/4, $0xb95e8083
+DATA ln2lo<>+48(SB)/4, $0xb95e8083
+DATA ln2lo<>+52(SB)/4, $0xb95e8083
+DATA ln2lo<>+56(SB)/4, $0xb95e8083
+DATA ln2lo<>+60(SB)/4, $0xb95e8083
+GLOBL ln2lo<>(SB), RODATA|NOPTR, $64
+
+DATA exp5<>+0(SB)/4, $0x39506967
+DATA exp5<>+4(SB)/4, $0x39506967
+DATA exp5<>+8(SB)/4, $0x39506967
+DATA exp5<>+12(SB)/4, $0x39506967
+DATA exp5<>+16(SB)/4, $0x39506967
+DATA exp5<>+20(SB)/4, $0x39506967
+DATA exp5<>+24(SB)/4, $0x39506967
+DATA exp5<>+28(SB)/4, $0x39506967
+DATA exp5<>+32(SB)/4, $0x39506967
+DATA exp5<>+36(SB)/4, $0x39506967
+DATA exp5<>+40(SB)/4, $0x39506967
+DATA exp5<>+44(SB)/4, $0x39506967
+DATA exp5<>+48(SB)/4, $0x39506967
+DATA exp5<>+52(SB)/4, $0x39506967
+DATA exp5<>+56(SB)/4, $0x39506967
+DATA exp5<>+60(SB)/4, $0x39506967
+GLOBL exp5<>(SB), RODATA|NOPTR, $64
+
+DATA exp4<>+0(SB)/4, $0x3ab743ce
+DATA exp4<>+4(SB)/4, $0x3ab743ce
+DATA exp4<>+8(SB)/4, $0x3ab743ce
+DATA exp4<>+12(SB)/4, $0x3ab743ce
+DATA exp4<>+16(SB)/4, $0x3ab743ce
+DATA exp4<>+20(SB)/4, $0x3ab743ce
+DATA exp4<>+24(SB)/4, $0x3ab743ce
+DATA exp4<>+28(SB)/4, $0x3ab743ce
+DATA exp4<>+32(SB)/4, $0x3ab743ce
+DATA exp4<>+36(SB)/4, $0x3ab743ce
+DATA exp4<>+40(SB)/4, $0x3ab743ce
+DATA exp4<>+44(SB)/4, $0x3ab743ce
+DATA exp4<>+48(SB)/4, $0x3ab743ce
+DATA exp4<>+52(SB)/4, $0x3ab743ce
+DATA exp4<>+56(SB)/4, $0x3ab743ce
+DATA exp4<>+60(SB)/4, $0x3ab743ce
+GLOBL exp4<>(SB), RODATA|NOPTR, $64
+
+DATA exp3<>+0(SB)/4, $0x3c088908
+DATA exp3<>+4(SB)/4, $0x3c088908
+DATA exp3<>+8(SB)/4, $0x3c088908
+DATA exp3<>+12(SB)/4, $0x3c088908
+DATA exp3<>+16(SB)/4, $0x3c088908
+DATA exp3<>+20(SB)/4, $0x3c088908
+DATA exp3<>+24(SB)/4, $0x3c088908
+DATA exp3<>+28(SB)/4, $0x3c088908
+DATA exp3<>+32(SB)/4, $0x3c088908
+DATA exp3<>+36(SB)/4, $0x3c088908
+DATA exp3<>+40(SB)/4, $0x3c088908
+DATA exp3<>+44(SB)/4, $0x3c088908
+DATA exp3<>+48(SB)/4, $0x3c088908
+DATA exp3<>+52(SB)/4, $0x3c088908
+DATA exp3<>+56(SB)/4, $0x3c088908
+DATA exp3<>+60(SB)/4, $0x3c088908
+GLOBL exp3<>(SB), RODATA|NOPTR, $64
+
+DATA exp2<>+0(SB)/4, $0x3d2aa9c1
+DATA exp2<>+4(SB)/4, $0x3d2aa9c1
+DATA exp2<>+8(SB)/4, $0x3d2aa9c1
+DATA exp2<>+12(SB)/4, $0x3d2aa9c1
+DATA exp2<>+16(SB)/4, $0x3d2aa9c1
+DATA exp2<>+20(SB)/4, $0x3d2aa9c1
+DATA exp2<>+24(SB)/4, $0x3d2aa9c1
+DATA exp2<>+28(SB)/4, $0x3d2aa9c1
+DATA exp2<>+32(SB)/4, $0x3d2aa9c1
+DATA exp2<>+36(SB)/4, $0x3d2aa9c1
+DATA exp2<>+40(SB)/4, $0x3d2aa9c1
+DATA exp2<>+44(SB)/4, $0x3d2aa9c1
+DATA exp2<>+48(SB)/4, $0x3d2aa9c1
+DATA exp2<>+52(SB)/4, $0x3d2aa9c1
+DATA exp2<>+56(SB)/4, $0x3d2aa9c1
+DATA exp2<>+60(SB)/4, $0x3d2aa9c1
+GLOBL exp2<>(SB), RODATA|NOPTR, $64
+
+DATA exp1<>+0(SB)/4, $0x3e2aaaaa
+DATA exp1<>+4(SB)/4, $0x3e2aaaaa
+DATA exp1<>+8(SB)/4, $0x3e2aaaaa
+DATA exp1<>+12(SB)/4, $0x3e2aaaaa
+DATA exp1<>+16(SB)/4, $0x3e2aaaaa
+DATA exp1<>+20(SB)/4, $0x3e2aaaaa
+DATA exp1<>+24(SB)/4, $0x3e2aaaaa
+DATA exp1<>+28(SB)/4, $0x3e2aaaaa
+DATA exp1<>+32(SB)/4, $0x3e2aaaaa
+DATA exp1<>+36(SB)/4, $0x3e2aaaaa
+DATA exp1<>+40(SB)/4, $0x3e2aaaaa
+DATA exp1<>+44(SB)/4, $0x3e2aaaaa
+DATA exp1<>+48(SB)/4, $0x3e2aaaaa
+DATA exp1<>+52(SB)/4, $0x3e2aaaaa
+DATA exp1<>+56(SB)/4, $0x3e2aaaaa
+DATA exp1<>+60(SB)/4, $0x3e2aaaaa
+GLOBL exp1<>(SB), RODATA|NOPTR, $64
+
+DATA exp0<>+0(SB)/4, $0x3f000000
+DATA exp0<>+4(SB)/4, $0x3f000000
+DATA exp0<>+8(SB)/4, $0x3f000000
+DATA exp0<>+12(SB)/4, $0x3f000000
+DATA exp0<>+16(SB)/4, $0x3f000000
+DATA exp0<>+20(SB)/4, $0x3f000000
+DATA exp0<>+24(SB)/4, $0x3f000000
+DATA exp0<>+28(SB)/4, $0x3f000000
+DATA exp0<>+32(SB)/4, $0x3f000000
+DATA exp0<>+36(SB)/4, $0x3f000000
+DATA exp0<>+40(SB)/4, $0x3f000000
+DATA exp0<>+44(SB)/4, $0x3f000000
+DATA exp0<>+48(SB)/4, $0x3f000000
+DATA exp0<>+52(SB)/4, $0x3f000000
+DATA exp0<>+56(SB)/4, $0x3f000000
+DATA exp0<>+60(SB)/4, $0x3f000000
+GLOBL exp0<>(SB), RODATA|NOPTR, $64
+
+DATA one<>+0(SB)/4, $0x3f800000
+DATA one<>+4(SB)/4, $0x3f800000
+DATA one<>+8(SB)/4, $0x3f800000
+DATA one<>+12(SB)/4, $0x3f800000
+DATA one<>+16(SB)/4, $0x3f800000
+DATA one<>+20(SB)/4, $0x3f800000
+DATA one<>+24(SB)/4, $0x3f800000
+DATA one<>+28(SB)/4, $0x3f800000
+DATA one<>+32(SB)/4, $0x3f800000
+DATA one<>+36(SB)/4, $0x3f800000
+DATA one<>+40(SB)/4, $0x3f800000
+DATA one<>+44(SB)/4, $0x3f800000
+DATA one<>+48(SB)/4, $0x3f800000
+DATA one<>+52(SB)/4, $0x3f800000
+DATA one<>+56(SB)/4, $0x3f800000
+DATA one<>+60(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $64
+
 DATA ones16<>+0(SB)/4, $0x00010001
 DATA ones16<>+4(SB)/4, $0x00010001
 DATA ones16<>+8(SB)/4, $0x00010001
@@ -55,6 +361,16 @@ DATA ones16<>+52(SB)/4, $0x00010001
 DATA ones16<>+56(SB)/4, $0x00010001
 DATA ones16<>+60(SB)/4, $0x00010001
 GLOBL ones16<>(SB), RODATA|NOPTR, $64
+
+DATA packed<>+0(SB)/4, $0x00000000
+DATA packed<>+4(SB)/4, $0x00000004
+DATA packed<>+8(SB)/4, $0x00000001
+DATA packed<>+12(SB)/4, $0x00000005
+DATA packed<>+16(SB)/4, $0x00000002
+DATA packed<>+20(SB)/4, $0x00000006
+DATA packed<>+24(SB)/4, $0x00000003
+DATA packed<>+28(SB)/4, $0x00000007
+GLOBL packed<>(SB), RODATA|NOPTR, $32
 
 // func dot4AVX512VNNI_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 TEXT ·dot4AVX512VNNI_1(SB), NOSPLIT, $0-56
@@ -11184,6 +11500,256 @@ next:
 	VZEROUPPER
 	RET
 
+// func quantiseAVX512VNNI(dst *Block, x *float32, blocks int)
+TEXT ·quantiseAVX512VNNI(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVSS tiny<>(SB), X11
+	VMOVSS f127<>(SB), X12
+next:
+	VMOVUPS 0(SI), Z4
+	VPANDD magnitude<>(SB), Z4, Z0
+	VMOVUPS 64(SI), Z5
+	VPANDD magnitude<>(SB), Z5, Z1
+	VMAXPS Z1, Z0, Z0
+	VEXTRACTF64X4 $1, Z0, Y1
+	VMAXPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VUCOMISS X11, X0
+	JCS zeros
+	VDIVSS X12, X0, X8
+	VDIVSS X0, X12, X9
+	VBROADCASTSS X9, Z9
+	VMULPS Z9, Z4, Z4
+	VCVTPS2DQ Z4, Z4
+	VMULPS Z9, Z5, Z5
+	VCVTPS2DQ Z5, Z5
+	VPADDD Z5, Z4, Z0
+	VPMOVSDB Z4, 0(DI)
+	VPMOVSDB Z5, 16(DI)
+	VEXTRACTF64X4 $1, Z0, Y1
+	VPADDD Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VPADDD X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VPADDD X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VPADDD X1, X0, X0
+	VMOVSS X8, 32(DI)
+	VCVTDQ2PS X0, X1
+	VMULSS X8, X1, X1
+	VMOVSS X1, 44(DI)
+	VMOVD X0, AX
+	NEGL AX
+	SHLL $3, AX
+	MOVL AX, 36(DI)
+	SHLL $4, AX
+	MOVL AX, 40(DI)
+after:
+	ADDQ $128, SI
+	ADDQ $48, DI
+	DECQ CX
+	JNZ next
+	VZEROUPPER
+	RET
+zeros:
+	VPXOR X0, X0, X0
+	VMOVDQU X0, 0(DI)
+	VMOVDQU X0, 16(DI)
+	VMOVDQU X0, 32(DI)
+	JMP after
+
+// func sumSquaresAVX512VNNI(x *float32, n int) (ret float32)
+TEXT ·sumSquaresAVX512VNNI(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z2, Z2, Z2
+next:
+	VMOVUPS 0(SI), Z4
+	VFMADD231PS Z4, Z4, Z0
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VADDPS Z2, Z0, Z0
+	VEXTRACTF64X4 $1, Z0, Y1
+	VADDPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VADDPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func maxAVX512VNNI(x *float32, n int) (ret float32)
+TEXT ·maxAVX512VNNI(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VMOVUPS (SI), Z0
+	VMOVUPS Z0, Z2
+next:
+	VMOVUPS 0(SI), Z4
+	VMAXPS Z4, Z0, Z0
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VMAXPS Z2, Z0, Z0
+	VEXTRACTF64X4 $1, Z0, Y1
+	VMAXPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func scaleMulAVX512VNNI(y *float32, x *float32, w *float32, scale float32, n int)
+TEXT ·scaleMulAVX512VNNI(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	VBROADCASTSS scale+24(FP), Z2
+	MOVQ n+32(FP), CX
+next:
+	VMULPS 0(SI), Z2, Z0
+	VMULPS 0(DX), Z0, Z0
+	VMOVUPS Z0, 0(DI)
+	ADDQ $64, DI
+	ADDQ $64, SI
+	ADDQ $64, DX
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func decodeF16AVX512VNNI(dst *float32, src *uint16, n int)
+TEXT ·decodeF16AVX512VNNI(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT rest
+next:
+	VCVTPH2PS 0(SI), Z0
+	VMOVUPS Z0, 0(DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	SUBQ $16, CX
+	JGE next
+rest:
+	ADDQ $16, CX
+	JZ done
+one:
+	MOVWLZX (SI), AX
+	VMOVD AX, X0
+	VCVTPH2PS X0, X0
+	VMOVSS X0, (DI)
+	ADDQ $4, DI
+	ADDQ $2, SI
+	DECQ CX
+	JNZ one
+done:
+	VZEROUPPER
+	RET
+
+// func swiGLUAVX512VNNI(y *float32, gu *float32, n int)
+TEXT ·swiGLUAVX512VNNI(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), DI
+	MOVQ gu+8(FP), SI
+	MOVQ n+16(FP), CX
+	VMOVUPS even<>(SB), Z6
+	VMOVUPS odd<>(SB), Z7
+next:
+	VMOVUPS 0(SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS Z0, Z2
+	VMOVUPS Z0, Z3
+	VPERMT2PS Z1, Z6, Z2
+	VPERMT2PS Z1, Z7, Z3
+	VPXORD Z4, Z4, Z4
+	VSUBPS Z2, Z4, Z4
+	VMAXPS least<>(SB), Z4, Z4
+	VMINPS most<>(SB), Z4, Z4
+	VMULPS log2e<>(SB), Z4, Z8
+	VRNDSCALEPS $8, Z8, Z8
+	VFNMADD231PS ln2hi<>(SB), Z8, Z4
+	VFNMADD231PS ln2lo<>(SB), Z8, Z4
+	VMOVUPS exp5<>(SB), Z9
+	VFMADD213PS exp4<>(SB), Z4, Z9
+	VFMADD213PS exp3<>(SB), Z4, Z9
+	VFMADD213PS exp2<>(SB), Z4, Z9
+	VFMADD213PS exp1<>(SB), Z4, Z9
+	VFMADD213PS exp0<>(SB), Z4, Z9
+	VMULPS Z4, Z4, Z10
+	VFMADD213PS Z4, Z10, Z9
+	VADDPS one<>(SB), Z9, Z9
+	VSCALEFPS Z8, Z9, Z4
+	VADDPS one<>(SB), Z4, Z4
+	VDIVPS Z4, Z2, Z2
+	VMULPS Z3, Z2, Z2
+	VMOVUPS Z2, 0(DI)
+	ADDQ $128, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func expSumAVX512VNNI(x *float32, n int, max float32) (ret float32)
+TEXT ·expSumAVX512VNNI(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS max+16(FP), Z7
+	VPXORD Z0, Z0, Z0
+next:
+	VMOVUPS 0(SI), Z2
+	VSUBPS Z7, Z2, Z2
+	VCMPPS $0x0d, least<>(SB), Z2, K1
+	VMAXPS least<>(SB), Z2, Z2
+	VMULPS log2e<>(SB), Z2, Z8
+	VRNDSCALEPS $8, Z8, Z8
+	VFNMADD231PS ln2hi<>(SB), Z8, Z2
+	VFNMADD231PS ln2lo<>(SB), Z8, Z2
+	VMOVUPS exp5<>(SB), Z9
+	VFMADD213PS exp4<>(SB), Z2, Z9
+	VFMADD213PS exp3<>(SB), Z2, Z9
+	VFMADD213PS exp2<>(SB), Z2, Z9
+	VFMADD213PS exp1<>(SB), Z2, Z9
+	VFMADD213PS exp0<>(SB), Z2, Z9
+	VMULPS Z2, Z2, Z10
+	VFMADD213PS Z2, Z10, Z9
+	VADDPS one<>(SB), Z9, Z9
+	VSCALEFPS Z8, Z9, Z2
+	VMOVAPS.Z Z2, K1, Z2
+	VADDPS Z2, Z0, Z0
+	VMOVUPS Z2, 0(SI)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VEXTRACTF64X4 $1, Z0, Y1
+	VADDPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VADDPS X1, X0, X0
+	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
 // func dot4AVX512_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 TEXT ·dot4AVX512_1(SB), NOSPLIT, $0-56
 	MOVQ w+16(FP), DI
@@ -19689,6 +20255,326 @@ next:
 	ADDQ $32, R9
 	DECQ CX
 	JNZ next
+	VZEROUPPER
+	RET
+
+// func quantiseAVX2(dst *Block, x *float32, blocks int)
+TEXT ·quantiseAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ blocks+16(FP), CX
+	VMOVSS tiny<>(SB), X11
+	VMOVSS f127<>(SB), X12
+next:
+	VMOVUPS 0(SI), Y4
+	VPAND magnitude<>(SB), Y4, Y0
+	VMOVUPS 32(SI), Y5
+	VPAND magnitude<>(SB), Y5, Y1
+	VMAXPS Y1, Y0, Y0
+	VMOVUPS 64(SI), Y6
+	VPAND magnitude<>(SB), Y6, Y1
+	VMAXPS Y1, Y0, Y0
+	VMOVUPS 96(SI), Y7
+	VPAND magnitude<>(SB), Y7, Y1
+	VMAXPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VUCOMISS X11, X0
+	JCS zeros
+	VDIVSS X12, X0, X8
+	VDIVSS X0, X12, X9
+	VBROADCASTSS X9, Y9
+	VMULPS Y9, Y4, Y4
+	VCVTPS2DQ Y4, Y4
+	VMULPS Y9, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS Y9, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VMULPS Y9, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VPADDD Y5, Y4, Y0
+	VPADDD Y6, Y0, Y0
+	VPADDD Y7, Y0, Y0
+	VPACKSSDW Y5, Y4, Y4
+	VPACKSSDW Y7, Y6, Y6
+	VPACKSSWB Y6, Y4, Y4
+	VMOVDQU packed<>(SB), Y5
+	VPERMD Y4, Y5, Y4
+	VMOVDQU Y4, 0(DI)
+	VEXTRACTF128 $1, Y0, X1
+	VPADDD X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VPADDD X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VPADDD X1, X0, X0
+	VMOVSS X8, 32(DI)
+	VCVTDQ2PS X0, X1
+	VMULSS X8, X1, X1
+	VMOVSS X1, 44(DI)
+	VMOVD X0, AX
+	NEGL AX
+	SHLL $3, AX
+	MOVL AX, 36(DI)
+	SHLL $4, AX
+	MOVL AX, 40(DI)
+after:
+	ADDQ $128, SI
+	ADDQ $48, DI
+	DECQ CX
+	JNZ next
+	VZEROUPPER
+	RET
+zeros:
+	VPXOR X0, X0, X0
+	VMOVDQU X0, 0(DI)
+	VMOVDQU X0, 16(DI)
+	VMOVDQU X0, 32(DI)
+	JMP after
+
+// func sumSquaresAVX2(x *float32, n int) (ret float32)
+TEXT ·sumSquaresAVX2(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXOR Y0, Y0, Y0
+	VPXOR Y2, Y2, Y2
+next:
+	VMOVUPS 0(SI), Y4
+	VFMADD231PS Y4, Y4, Y0
+	VMOVUPS 32(SI), Y4
+	VFMADD231PS Y4, Y4, Y2
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VADDPS Y2, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VADDPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func maxAVX2(x *float32, n int) (ret float32)
+TEXT ·maxAVX2(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VMOVUPS (SI), Y0
+	VMOVUPS Y0, Y2
+next:
+	VMOVUPS 0(SI), Y4
+	VMAXPS Y4, Y0, Y0
+	VMOVUPS 32(SI), Y4
+	VMAXPS Y4, Y2, Y2
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VMAXPS Y2, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VMAXPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VMAXPS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func scaleMulAVX2(y *float32, x *float32, w *float32, scale float32, n int)
+TEXT ·scaleMulAVX2(SB), NOSPLIT, $0-40
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	VBROADCASTSS scale+24(FP), Y2
+	MOVQ n+32(FP), CX
+next:
+	VMULPS 0(SI), Y2, Y0
+	VMULPS 0(DX), Y0, Y0
+	VMOVUPS Y0, 0(DI)
+	VMULPS 32(SI), Y2, Y0
+	VMULPS 32(DX), Y0, Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $64, DI
+	ADDQ $64, SI
+	ADDQ $64, DX
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func decodeF16AVX2(dst *float32, src *uint16, n int)
+TEXT ·decodeF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $16, CX
+	JLT rest
+next:
+	VCVTPH2PS 0(SI), Y0
+	VMOVUPS Y0, 0(DI)
+	VCVTPH2PS 16(SI), Y0
+	VMOVUPS Y0, 32(DI)
+	ADDQ $64, DI
+	ADDQ $32, SI
+	SUBQ $16, CX
+	JGE next
+rest:
+	ADDQ $16, CX
+	JZ done
+one:
+	MOVWLZX (SI), AX
+	VMOVD AX, X0
+	VCVTPH2PS X0, X0
+	VMOVSS X0, (DI)
+	ADDQ $4, DI
+	ADDQ $2, SI
+	DECQ CX
+	JNZ one
+done:
+	VZEROUPPER
+	RET
+
+// func swiGLUAVX2(y *float32, gu *float32, n int)
+TEXT ·swiGLUAVX2(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), DI
+	MOVQ gu+8(FP), SI
+	MOVQ n+16(FP), CX
+next:
+	VMOVUPS 0(SI), Y0
+	VMOVUPS 32(SI), Y1
+	VSHUFPS $0x88, Y1, Y0, Y2
+	VSHUFPS $0xdd, Y1, Y0, Y3
+	VPERMPD $0xd8, Y2, Y2
+	VPERMPD $0xd8, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VSUBPS Y2, Y4, Y4
+	VMAXPS least<>(SB), Y4, Y4
+	VMINPS most<>(SB), Y4, Y4
+	VMULPS log2e<>(SB), Y4, Y8
+	VROUNDPS $8, Y8, Y8
+	VFNMADD231PS ln2hi<>(SB), Y8, Y4
+	VFNMADD231PS ln2lo<>(SB), Y8, Y4
+	VMOVUPS exp5<>(SB), Y9
+	VFMADD213PS exp4<>(SB), Y4, Y9
+	VFMADD213PS exp3<>(SB), Y4, Y9
+	VFMADD213PS exp2<>(SB), Y4, Y9
+	VFMADD213PS exp1<>(SB), Y4, Y9
+	VFMADD213PS exp0<>(SB), Y4, Y9
+	VMULPS Y4, Y4, Y10
+	VFMADD213PS Y4, Y10, Y9
+	VADDPS one<>(SB), Y9, Y9
+	VCVTPS2DQ Y8, Y8
+	VPSLLD $23, Y8, Y8
+	VPADDD Y8, Y9, Y4
+	VADDPS one<>(SB), Y4, Y4
+	VDIVPS Y4, Y2, Y2
+	VMULPS Y3, Y2, Y2
+	VMOVUPS Y2, 0(DI)
+	VMOVUPS 64(SI), Y0
+	VMOVUPS 96(SI), Y1
+	VSHUFPS $0x88, Y1, Y0, Y2
+	VSHUFPS $0xdd, Y1, Y0, Y3
+	VPERMPD $0xd8, Y2, Y2
+	VPERMPD $0xd8, Y3, Y3
+	VPXOR Y4, Y4, Y4
+	VSUBPS Y2, Y4, Y4
+	VMAXPS least<>(SB), Y4, Y4
+	VMINPS most<>(SB), Y4, Y4
+	VMULPS log2e<>(SB), Y4, Y8
+	VROUNDPS $8, Y8, Y8
+	VFNMADD231PS ln2hi<>(SB), Y8, Y4
+	VFNMADD231PS ln2lo<>(SB), Y8, Y4
+	VMOVUPS exp5<>(SB), Y9
+	VFMADD213PS exp4<>(SB), Y4, Y9
+	VFMADD213PS exp3<>(SB), Y4, Y9
+	VFMADD213PS exp2<>(SB), Y4, Y9
+	VFMADD213PS exp1<>(SB), Y4, Y9
+	VFMADD213PS exp0<>(SB), Y4, Y9
+	VMULPS Y4, Y4, Y10
+	VFMADD213PS Y4, Y10, Y9
+	VADDPS one<>(SB), Y9, Y9
+	VCVTPS2DQ Y8, Y8
+	VPSLLD $23, Y8, Y8
+	VPADDD Y8, Y9, Y4
+	VADDPS one<>(SB), Y4, Y4
+	VDIVPS Y4, Y2, Y2
+	VMULPS Y3, Y2, Y2
+	VMOVUPS Y2, 32(DI)
+	ADDQ $128, SI
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func expSumAVX2(x *float32, n int, max float32) (ret float32)
+TEXT ·expSumAVX2(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VBROADCASTSS max+16(FP), Y7
+	VPXOR Y0, Y0, Y0
+next:
+	VMOVUPS 0(SI), Y2
+	VSUBPS Y7, Y2, Y2
+	VCMPPS $0x0d, least<>(SB), Y2, Y5
+	VMAXPS least<>(SB), Y2, Y2
+	VMULPS log2e<>(SB), Y2, Y8
+	VROUNDPS $8, Y8, Y8
+	VFNMADD231PS ln2hi<>(SB), Y8, Y2
+	VFNMADD231PS ln2lo<>(SB), Y8, Y2
+	VMOVUPS exp5<>(SB), Y9
+	VFMADD213PS exp4<>(SB), Y2, Y9
+	VFMADD213PS exp3<>(SB), Y2, Y9
+	VFMADD213PS exp2<>(SB), Y2, Y9
+	VFMADD213PS exp1<>(SB), Y2, Y9
+	VFMADD213PS exp0<>(SB), Y2, Y9
+	VMULPS Y2, Y2, Y10
+	VFMADD213PS Y2, Y10, Y9
+	VADDPS one<>(SB), Y9, Y9
+	VCVTPS2DQ Y8, Y8
+	VPSLLD $23, Y8, Y8
+	VPADDD Y8, Y9, Y2
+	VANDPS Y5, Y2, Y2
+	VADDPS Y2, Y0, Y0
+	VMOVUPS Y2, 0(SI)
+	VMOVUPS 32(SI), Y2
+	VSUBPS Y7, Y2, Y2
+	VCMPPS $0x0d, least<>(SB), Y2, Y5
+	VMAXPS least<>(SB), Y2, Y2
+	VMULPS log2e<>(SB), Y2, Y8
+	VROUNDPS $8, Y8, Y8
+	VFNMADD231PS ln2hi<>(SB), Y8, Y2
+	VFNMADD231PS ln2lo<>(SB), Y8, Y2
+	VMOVUPS exp5<>(SB), Y9
+	VFMADD213PS exp4<>(SB), Y2, Y9
+	VFMADD213PS exp3<>(SB), Y2, Y9
+	VFMADD213PS exp2<>(SB), Y2, Y9
+	VFMADD213PS exp1<>(SB), Y2, Y9
+	VFMADD213PS exp0<>(SB), Y2, Y9
+	VMULPS Y2, Y2, Y10
+	VFMADD213PS Y2, Y10, Y9
+	VADDPS one<>(SB), Y9, Y9
+	VCVTPS2DQ Y8, Y8
+	VPSLLD $23, Y8, Y8
+	VPADDD Y8, Y9, Y2
+	VANDPS Y5, Y2, Y2
+	VADDPS Y2, Y0, Y0
+	VMOVUPS Y2, 32(SI)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VADDPS X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VADDPS X1, X0, X0
+	VMOVSS X0, ret+24(FP)
 	VZEROUPPER
 	RET
 

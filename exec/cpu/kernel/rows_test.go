@@ -1,0 +1,186 @@
+package kernel
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/potluck-llm/potluck/model"
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// requireClose checks each number within a relative and an absolute bound.
+func requireClose(t *testing.T, want []float64, got []float32, relative, absolute float64) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for i, w := range want {
+		if g := float64(got[i]); !(math.Abs(g-w) <= relative*math.Abs(w)+absolute) {
+			require.Failf(t, "too far off", "number %d of %d: got %g, want %g", i, len(want), g, w)
+		}
+	}
+}
+
+func TestRMSNorm(t *testing.T) {
+	RunVariants(t, Options{Threads: 2}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(1, 1))
+		for _, dim := range []int{1, 7, 16, 64, 100, 576, 2048} {
+			const n = 9
+			x, w := random(r, n*dim), random(r, dim)
+			want := make([]float64, n*dim)
+			for i := range n {
+				sum := 0.0
+				for _, f := range x[i*dim : (i+1)*dim] {
+					sum += float64(f) * float64(f)
+				}
+				for c := range dim {
+					want[i*dim+c] = float64(x[i*dim+c]) / math.Sqrt(sum/float64(dim)+1e-6) * float64(w[c])
+				}
+			}
+			y := make([]float32, n*dim)
+			e.RMSNorm(y, x, w, n, dim, 1e-6)
+			requireClose(t, want, y, 2e-6, 1e-12)
+			e.RMSNormHeads(x, w, 3, 3, dim, 1e-6)
+			require.Equal(t, y, x)
+		}
+	})
+}
+
+func TestSwiGLU(t *testing.T) {
+	RunVariants(t, Options{Threads: 2}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(2, 1))
+		for _, inter := range []int{1, 15, 16, 100, 1536} {
+			const n = 3
+			gu := random(r, 2*n*inter)
+			for i := range gu {
+				gu[i] *= 8
+			}
+			gu[0] = -200
+			want := make([]float64, n*inter)
+			for i := range want {
+				g := float64(gu[2*i])
+				want[i] = g / (1 + math.Exp(-g)) * float64(gu[2*i+1])
+			}
+			y := make([]float32, n*inter)
+			e.SwiGLU(y, gu, n, inter)
+			requireClose(t, want, y, 3e-6, 1e-30)
+		}
+	})
+}
+
+func TestExpSumAndMax(t *testing.T) {
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(3, 1))
+		for _, n := range []int{16, 32, 64, 320} {
+			x := random(r, n)
+			for i := range x {
+				x[i] *= 30
+			}
+			x[3], x[5] = -500, float32(math.Inf(-1))
+			top := e.k.Max(&x[0], n)
+			require.Equal(t, maxReference(&x[0], n), top)
+			want, sum := make([]float64, n), 0.0
+			for i, f := range x {
+				if f-top >= -87 {
+					want[i] = math.Exp(float64(f - top))
+					sum += want[i]
+				}
+			}
+			got := e.k.ExpSum(&x[0], n, top)
+			requireClose(t, want, x, 1e-6, 1e-37)
+			requireClose(t, []float64{sum}, []float32{got}, 1e-6, 0)
+		}
+	})
+}
+
+func TestDecodeF16(t *testing.T) {
+	halves := make([]uint16, 0x7c00+9)
+	want := make([]float32, len(halves))
+	for i := range halves {
+		halves[i] = uint16(i) // every finite half, and an infinity
+		if i > 0x7c00 {
+			halves[i] = uint16(i) & 15 << 11
+		}
+		want[i] = quant.F16ToF32(halves[i])
+	}
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		got := make([]float32, len(halves))
+		e.k.DecodeF16(&got[0], &halves[0], len(halves))
+		require.Equal(t, want, got)
+	})
+}
+
+func TestRope(t *testing.T) {
+	RunVariants(t, Options{Threads: 2}, func(t *testing.T, e *Engine) {
+		const n, heads, headDim, dims = 40, 3, 16, 12
+		for _, interleaved := range []bool{false, true} {
+			x := random(rand.New(rand.NewPCG(4, 1)), n*heads*headDim)
+			pos := make([]int32, n)
+			want := make([]float64, len(x))
+			for r := range n {
+				pos[r] = int32(r * r * 40)
+				for h := range heads {
+					row := x[(r*heads+h)*headDim:][:headDim]
+					out := want[(r*heads+h)*headDim:][:headDim]
+					for i, f := range row {
+						out[i] = float64(f)
+					}
+					for i := range dims / 2 {
+						a, b := i, i+dims/2
+						if interleaved {
+							a, b = 2*i, 2*i+1
+						}
+						sin, cos := math.Sincos(float64(pos[r]) * math.Pow(1e4, -2*float64(i)/dims))
+						out[a], out[b] = float64(row[a])*cos-float64(row[b])*sin, float64(row[a])*sin+float64(row[b])*cos
+					}
+				}
+			}
+			rope := NewRope(model.RoPE{Dims: dims, Theta: 1e4, Interleaved: interleaved})
+			e.Rope(x, n, heads, headDim, rope, pos)
+			requireClose(t, want, x, 1e-6, 1e-6)
+		}
+	})
+}
+
+func TestAddAndRound(t *testing.T) {
+	RunVariants(t, Options{Threads: 2}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(5, 1))
+		const n, dim = 30, 1111
+		x, y, b := random(r, n*dim), random(r, n*dim), random(r, dim)
+		x[7] = 1e6
+		want := make([]float32, n*dim)
+		for i := range want {
+			want[i] = float32(y[i]+x[i]) + b[i%dim]
+		}
+		e.Add(y, x)
+		e.AddBias(y, b, n, dim)
+		require.Equal(t, want, y)
+		for i := range n {
+			quant.RoundRow(want[i*dim : (i+1)*dim])
+		}
+		e.RoundF16(y, n, dim)
+		require.Equal(t, want, y)
+	})
+}
+
+func TestTopK(t *testing.T) {
+	e, err := New(Options{Threads: 1})
+	require.NoError(t, err)
+	defer e.Close()
+	nan := float32(math.NaN())
+	x := []float32{1, nan, 5, 5, -2, 7}
+	ids, values := e.TopK(x, 4)
+	require.Equal(t, []int32{5, 2, 3, 0}, ids)
+	require.Equal(t, []float32{7, 5, 5, 1}, values)
+	ids, _ = e.TopK(x, 99)
+	require.Equal(t, []int32{5, 2, 3, 0, 4}, ids)
+	ids, _ = e.TopK(x, 0)
+	require.Empty(t, ids)
+	require.Equal(t, 5, e.ArgMax(x))
+	require.Equal(t, 2, e.ArgMax(x[:5]))
+	require.Equal(t, -1, e.ArgMax([]float32{nan}))
+	p := []float32{1, 2, 3}
+	e.Softmax(p)
+	requireClose(t, []float64{0.09003057, 0.24472847, 0.66524096}, p, 1e-6, 0)
+}
