@@ -1,0 +1,70 @@
+package convert
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/potluck-llm/potluck/shard"
+)
+
+// OpenOptions say how a model that is no store becomes one.
+type OpenOptions struct {
+	Weights  string    // a recipe; "": as Convert chooses
+	Progress io.Writer // where a bar may be drawn; may be nil
+	Folder   string    // of the cache; "": the user's
+}
+
+// Open opens a store, or converts a Hugging Face folder or GGUF file into one
+// in the cache, once, and opens that.
+func Open(ctx context.Context, path string, o OpenOptions) (shard.Source, error) {
+	if _, err := os.Stat(filepath.Join(path, shard.ManifestFile)); err == nil {
+		src, err := shard.OpenDir(path)
+		if err != nil {
+			return nil, err
+		}
+		if o.Weights != "" && o.Weights != src.Manifest().Weights {
+			return nil, fmt.Errorf("%s is a store with %s weights: convert the source with --weights %s", path, src.Manifest().Weights, o.Weights)
+		}
+		return src, nil
+	}
+	folder, err := cachedStore(path, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(folder, shard.ManifestFile)); err != nil {
+		bar := NewBar(o.Progress, "converting "+filepath.Base(path))
+		_, err := Convert(ctx, path, folder, Options{Weights: o.Weights, Progress: bar.Update})
+		bar.Done()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return shard.OpenDir(folder)
+}
+
+// cachedStore is where the store of a source is kept: named after the source's
+// path, size and time, and the recipe.
+func cachedStore(path string, o OpenOptions) (string, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(absolute)
+	if err != nil {
+		return "", fmt.Errorf("%s: no model there: want a store, a GGUF file or a Hugging Face folder", path)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %d %d %s", absolute, info.Size(), info.ModTime().UnixNano(), o.Weights)
+	if o.Folder == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		o.Folder = filepath.Join(base, "potluck", "stores")
+	}
+	return filepath.Join(o.Folder, fmt.Sprintf("%s-%x", filepath.Base(absolute), h.Sum(nil)[:6])), nil
+}
