@@ -1,6 +1,7 @@
 package token
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -190,7 +191,8 @@ func (b *bpe) mergeLong(symbols []int32) int {
 }
 
 func (c *chain) fill(b *bpe, symbols []int32) {
-	c.next, c.previous, c.ranks, c.queue = c.next[:0], c.previous[:0], c.ranks[:0], c.queue[:0]
+	n := len(symbols)
+	c.next, c.previous, c.ranks, c.queue = emptied(c.next, n), emptied(c.previous, n), emptied(c.ranks, n), emptied(c.queue, n)
 	for i := range symbols {
 		rank := int32(noRank)
 		if i+1 < len(symbols) {
@@ -205,6 +207,9 @@ func (c *chain) fill(b *bpe, symbols []int32) {
 		c.down(i)
 	}
 }
+
+// emptied is list without entries and with room for n.
+func emptied[T any](list []T, n int) []T { return slices.Grow(list[:0], n) }
 
 // set notes the rank of the pair that begins at a position.
 func (c *chain) set(at, rank int32) {
