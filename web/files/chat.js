@@ -146,14 +146,13 @@ async function answer(more = null) {
   delete m.error;
   delete m.stopped;
   m.partial = true;
-  const run = running = {id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), m, abort: new AbortController(), began: performance.now(), chunks: 0, state: ''};
+  const run = running = {id: crypto.randomUUID?.() ?? String(Math.random()).slice(2, 18), m, abort: new AbortController(), began: performance.now(), chunks: 0, state: ''};
   line.clear();
   draw();
-  const was = true;
   const article = log.lastElementChild;
   run.article = article;
   article.classList.add('open');
-  follow(was);
+  follow(true);
   busy(true);
   const saver = setInterval(() => store.save(talk), 1000);
   try {
@@ -231,7 +230,6 @@ function take(run, choice) {
 class View {
   constructor(run) {
     this.run = run;
-    this.body = run.article.querySelector('.answer:last-of-type, .answer');
     this.body = [...run.article.querySelectorAll(':scope > .answer')].at(-1);
     this.body.replaceChildren();
     this.text = new Renderer(this.body, words => { $('#announce').append(el('p', null, words)); });
@@ -429,11 +427,15 @@ text.addEventListener('input', () => {
   talk.draft = text.value;
   store.later(talk);
 });
+let sending = false; // Enter is down, and means "send"
 text.addEventListener('keydown', e => {
   if (e.key !== 'Enter' || e.shiftKey || e.isComposing || touch) return;
   e.preventDefault();
+  sending = true;
   ask(text.value);
 });
+text.addEventListener('keyup', () => { sending = false; });
+text.addEventListener('beforeinput', e => { if (sending && e.inputType === 'insertLineBreak') e.preventDefault(); });
 $('#ask').addEventListener('submit', e => {
   e.preventDefault();
   if (running) stop();

@@ -327,8 +327,9 @@ function show() {
 
 function drawFacts() {
   const mine = feed?.room?.workers.find(w => w.id === status.worker);
+  const hop = mine?.hop_ms ? Object.values(mine.hop_ms).reduce((a, b) => a + b, 0) : 0;
   const rows = [['Computes on', computes], ['Weights here', status.weight_bytes ? size(status.weight_bytes) : ''],
-    ['Tokens served', status.tokens ? n0(status.tokens) : ''], ['One hop', mine && mine.hop_ms && status.tokens ? ms(Object.values(mine.hop_ms).reduce((a, b) => a + b, 0)) : '']];
+    ['Tokens served', status.tokens ? n0(status.tokens) : ''], ['One hop', hop > 0 ? ms(hop) : '']];
   put($('#facts'), ...rows.filter(r => r[1]).flatMap(([term, value]) => [el('dt', null, term), el('dd', null, value)]));
 }
 

@@ -3,7 +3,7 @@
 import {svg, put} from './dom.js';
 import {n0, ms} from './strings.js';
 
-const rowHeight = 64, gap = 8, axis = 22, doorHeight = 30, leaveMs = 3000;
+const gap = 8, axis = 22, doorHeight = 30, leaveMs = 3000;
 export const parts = ['queue', 'wire', 'compute', 'readback'];
 
 // spans gives each holder of the chain its place in layers. Where a cut lies
@@ -48,6 +48,10 @@ export class Table {
     this.room = room;
     this.chain = chain;
     const width = Math.max(200, this.root.clientWidth);
+    // On a wall the picture is read from far away.
+    this.large = width > 1100;
+    this.svg.classList.toggle('large', this.large);
+    const rowHeight = this.rowHeight = this.large ? 92 : 64;
     const perLayer = width / Math.max(1, room.model.layers);
     const seated = spans(chain);
     const inChain = new Set(chain.map(w => w.id));
@@ -91,7 +95,7 @@ export class Table {
     const step = [1, 2, 5, 10, 20, 50, 100].find(s => s * perLayer >= 34) ?? 200;
     const marks = [];
     for (let i = 0; i < layers; i += step) marks.push(svg('text', {x: Math.min(i * perLayer + 1, width - 20), y: 13}, i ? String(i) : 'layer 0'));
-    this.axis.replaceChildren(...marks.filter((m, i) => i !== 1 || step * perLayer > 60), empty ? svg('rect', {class: 'bare', x: 1, y: axis, width: width - 2, height: rowHeight, rx: 8}) : '');
+    this.axis.replaceChildren(...marks.filter((m, i) => i !== 1 || step * perLayer > 60), ...(empty ? [svg('rect', {class: 'bare', x: 1, y: axis, width: width - 2, height: this.rowHeight, rx: 8})] : []));
   }
 
   place(w, x, y, wide, high) {
@@ -121,18 +125,19 @@ export class Table {
   }
 
   write(b, w, wide, high) {
-    const letters = Math.floor((wide - 14) / 7.4);
+    const letters = Math.floor((wide - 14) / (this.large && high >= this.rowHeight ? 9.6 : 7.4));
     const cut = (text, room) => text.length <= room ? text : room < 3 ? '' : text.slice(0, room - 1) + '…';
     const lines = [cut(w.name, letters)];
-    if (high >= rowHeight) {
+    if (high >= this.rowHeight) {
       if (w.layer_count > 0) lines.push(cut(layersOf(w), letters));
       const third = w.state === 'loading' && w.bytes_total > 0 ? Math.floor(100 * w.bytes_loaded / w.bytes_total) + ' %' : hopMs(w) > 0 ? ms(hopMs(w)) : '';
       lines.push(cut(third, letters));
     }
     b.texts.forEach((t, i) => {
       put(t, lines[i] ?? '');
-      t.setAttribute('x', 9);
-      t.setAttribute('y', high >= rowHeight ? 20 + 17 * i : high / 2 + 5);
+      t.setAttribute('x', this.large ? 12 : 9);
+      t.setAttribute('y', high < this.rowHeight ? high / 2 + 5 : this.large ? 29 + 24 * i : 20 + 17 * i);
+      t.classList.toggle('far', high >= this.rowHeight);
     });
     put(b.tip, `${w.name}, ${w.kind}, ${w.state}${w.layer_count > 0 ? ', layers ' + layersOf(w) : ''}`);
   }

@@ -148,7 +148,7 @@ function compare(room) {
 
 // --- the table ---------------------------------------------------------------------
 
-const layers = w => w.layer_count > 0 ? `${w.layer_first}–${w.layer_first + w.layer_count - 1}` : '–';
+const layers = w => w.layer_count > 1 ? `${w.layer_first}–${w.layer_first + w.layer_count - 1}` : w.layer_count === 1 ? `${w.layer_first}` : '–';
 const hop = w => w.hop_ms ? parts.reduce((sum, p) => sum + (w.hop_ms[p] ?? 0), 0) : 0;
 const columns = [
   ['Name', w => named(w.name), w => w.name.toLowerCase()],

@@ -56,9 +56,10 @@ const whole = number(0), one = number(1);
 export const n0 = v => whole.format(v);
 export const n1 = v => one.format(v);
 export const mb = bytes => whole.format(Math.floor(bytes / 1e6));
-export const gb = bytes => bytes < 9.95e9 ? one.format(bytes / 1e9) : whole.format(bytes / 1e9);
-export const size = bytes => bytes < 1e9 ? mb(bytes) + ' MB' : gb(bytes) + ' GB';
-// speed is always written with a point's worth of digits: 0.4, 12.9, 130.
+const short = new Intl.NumberFormat(undefined, {maximumFractionDigits: 1});
+export const gb = bytes => bytes < 9.95e9 ? short.format(bytes / 1e9) : whole.format(bytes / 1e9);
+export const size = bytes => bytes < 9.95e6 ? short.format(bytes / 1e6) + ' MB' : bytes < 9.95e8 ? mb(bytes) + ' MB' : gb(bytes) + ' GB';
+// speed keeps three digits at most: 0.4, 12.9, 130.
 export const speed = v => v < 99.95 ? n1(v) : n0(v);
 export const ms = v => (v < 9.95 ? n1(v) : n0(v)) + ' ms';
 export const clock = date => new Intl.DateTimeFormat(undefined, {hour: '2-digit', minute: '2-digit'}).format(date);
