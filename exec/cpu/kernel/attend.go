@@ -1,6 +1,10 @@
 package kernel
 
-import "math"
+import (
+	"math"
+
+	"github.com/potluck-llm/potluck/quant"
+)
 
 // attendTask divides attention into tiles: some consecutive rows of one slot ×
 // the query heads of one KV head, at most Panel queries.
@@ -92,12 +96,12 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 	for page := 0; page*pagePositions <= last; page++ {
 		held := min(last+1-page*pagePositions, pagePositions)
-		k.scores(s.scores, queries, cache.keys(k, page, kv, held, s.values), n, d, held)
+		k.scores(s, cache, page, kv, queries, n, held)
 		for i := range n {
 			own := int(t.pos[tl.from+i/heads]) + 1 - page*pagePositions
 			k.softmaxPage(s.scores[i*pagePositions:(i+1)*pagePositions], own, sums[i*d:(i+1)*d], &largest[i], &total[i])
 		}
-		k.weigh(sums, s.scores, cache.values(k, page, kv, held, s.values), n, d, held)
+		k.weigh(s, cache, page, kv, sums, n, held)
 	}
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
@@ -108,24 +112,41 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 }
 
-// scores computes n queries times the keys of held positions.
-func (v *Variant) scores(scores, queries, keys []float32, n, d, held int) {
-	for sub := 0; sub*maxLanes < held; sub++ {
-		for lane := 0; lane < maxLanes; lane += v.Lanes {
-			v.DotFloat[n-1](&scores[sub*maxLanes+lane], pagePositions, &queries[0], d, &keys[sub*maxLanes*d+lane], maxLanes, d, 0)
+// scores computes n queries times the keys of a page's first held positions.
+func (v *Variant) scores(s *scratch, c *Cache, page, kv int, queries []float32, n, held int) {
+	d := c.headDim
+	if c.t == quant.F16 && v.DotHalf != nil {
+		keys := c.pages[page].f16[kv*pagePositions*d:]
+		for at := 0; at < held; at += v.Lanes {
+			v.DotHalf[n-1](&s.scores[at], pagePositions, &queries[0], d, &keys[at/maxLanes*maxLanes*d+at%maxLanes], maxLanes, d, 0)
 		}
+		return
+	}
+	keys := c.keys(v, page, kv, held, s.values)
+	for at := 0; at < held; at += v.Lanes {
+		v.DotFloat[n-1](&s.scores[at], pagePositions, &queries[0], d, &keys[at/maxLanes*maxLanes*d+at%maxLanes], maxLanes, d, 0)
 	}
 }
 
-// weigh adds to n sums of d numbers the values of held positions, weighted.
-func (v *Variant) weigh(sums, weights, values []float32, n, d, held int) {
+// weigh adds to n sums of headDim numbers the values of a page's first held
+// positions, weighted with the scores.
+func (v *Variant) weigh(s *scratch, c *Cache, page, kv int, sums []float32, n, held int) {
+	d := c.headDim
 	whole := d / v.Lanes * v.Lanes
-	for c := 0; c < whole; c += v.Lanes {
-		v.DotFloat[n-1](&sums[c], d, &weights[0], pagePositions, &values[c], d, held, 1)
+	if c.t == quant.F16 && v.DotHalf != nil && whole == d {
+		values := c.pages[page].f16[(c.kvHeads+kv)*pagePositions*d:]
+		for i := 0; i < d; i += v.Lanes {
+			v.DotHalf[n-1](&sums[i], d, &s.scores[0], pagePositions, &values[i], d, held, 1)
+		}
+		return
+	}
+	values := c.values(v, page, kv, held, s.values)
+	for i := 0; i < whole; i += v.Lanes {
+		v.DotFloat[n-1](&sums[i], d, &s.scores[0], pagePositions, &values[i], d, held, 1)
 	}
 	for i := 0; i < n && whole < d; i++ {
 		for p := range held {
-			w := weights[i*pagePositions+p]
+			w := s.scores[i*pagePositions+p]
 			for j := whole; j < d; j++ {
 				sums[i*d+j] += float32(w * values[p*d+j])
 			}

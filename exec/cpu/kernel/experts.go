@@ -122,7 +122,7 @@ func (t *expertsTask) room() {
 
 // gatheredFloats tells in which form gate and up read their input.
 func (t *expertsTask) gatheredFloats() bool {
-	return !t.gateUp.Type.Quantised() || !t.e.quantises(t.input.cols)
+	return !quantised(t.gateUp.Type) || !t.e.quantises(t.input.cols)
 }
 
 func (t *expertsTask) do(phase, n int) {

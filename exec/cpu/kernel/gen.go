@@ -178,8 +178,10 @@ func (g *generator) products() {
 		return
 	}
 	g.table("DotFloat", "y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int")
+	g.table("DotHalf", "y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int")
 	for n := 1; n <= g.t.panel; n++ {
-		g.dotFloat(n)
+		g.dotFloat("dotFloat", "float32", n)
+		g.dotFloat("dotHalf", "uint16", n)
 	}
 }
 
@@ -370,9 +372,10 @@ func (g *generator) blockMadd(kind string, n int) {
 	}
 }
 
-// dotFloat writes a product of n rows of floats with k columns of lanes.
-func (g *generator) dotFloat(n int) {
-	g.function(fmt.Sprintf("dotFloat%s_%d", g.t.name, n), "y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int", "")
+// dotFloat writes a product of n rows of floats with k columns of lanes, which
+// are floats or halves.
+func (g *generator) dotFloat(name, typ string, n int) {
+	g.function(fmt.Sprintf("%s%s_%d", name, g.t.name, n), "y *float32, ldy int, a *float32, lda int, b *"+typ+", ldb int, k int, add int", "")
 	g.load("y", "AX")
 	g.load("ldy", "BX")
 	g.p("SHLQ $2, BX")
@@ -381,7 +384,13 @@ func (g *generator) dotFloat(n int) {
 	g.p("SHLQ $2, R12")
 	g.load("b", "DI")
 	g.load("ldb", "DX")
-	g.p("SHLQ $2, DX")
+	load := "VMOVUPS"
+	if typ == "uint16" {
+		load = "VCVTPH2PS"
+		g.p("SHLQ $1, DX")
+	} else {
+		g.p("SHLQ $2, DX")
+	}
 	g.load("k", "CX")
 	g.load("add", "SI")
 	g.rowPointers(n)
@@ -402,7 +411,7 @@ func (g *generator) dotFloat(n int) {
 	g.p("JLT rest")
 	g.label("four")
 	for i := range 4 {
-		g.floatColumn(n, i)
+		g.floatColumn(load, n, i)
 	}
 	g.advance(n, 16)
 	g.p("SUBQ $4, CX")
@@ -411,7 +420,7 @@ func (g *generator) dotFloat(n int) {
 	g.p("ADDQ $4, CX")
 	g.p("JZ done")
 	g.label("one")
-	g.floatColumn(n, 0)
+	g.floatColumn(load, n, 0)
 	g.advance(n, 4)
 	g.p("DECQ CX")
 	g.p("JNZ one")
@@ -425,12 +434,12 @@ func (g *generator) dotFloat(n int) {
 	g.ret()
 }
 
-func (g *generator) floatColumn(n, i int) {
+func (g *generator) floatColumn(load string, n, i int) {
 	b := 14
 	if g.t.wide() {
 		b = 28 + i
 	}
-	g.p("VMOVUPS (DI), %s", g.v(b))
+	g.p("%s (DI), %s", load, g.v(b))
 	g.p("ADDQ DX, DI")
 	for r := range n {
 		if g.t.wide() {
@@ -534,35 +543,68 @@ func (g *generator) unpackBlocks(name string, blockWidth int) {
 	g.ret()
 }
 
-// scales transposes four f16 of eight rows at a time.
+// scales transposes eight f16 of a strip's rows at a time: rows 0..7 in the low
+// half of a register, on 512 bits rows 8..15 in the high half; and at the end
+// four of them.
 func (g *generator) scales() {
 	g.function("scales"+g.t.name, "dst *float32, src *byte, stride int, groups int", "")
 	g.load("dst", "DI")
 	g.stripPointers()
+	half := "X"
+	if g.t.wide() {
+		half = "Y"
+	}
+	g.p("SUBQ $2, CX")
+	g.p("JLT rest")
 	g.label("next")
-	for half := range g.t.lanes / 8 {
-		for r := range 8 {
-			g.p("VMOVQ %s, X%d", row(8*half+r, 0), r)
-		}
-		for i := range 4 {
-			g.p("VPUNPCKLWD X%d, X%d, X%d", 2*i+1, 2*i, 8+i)
-		}
-		for i := range 2 {
-			g.p("VPUNPCKLDQ X%d, X%d, X%d", 9+2*i, 8+2*i, 2*i)
-			g.p("VPUNPCKHDQ X%d, X%d, X%d", 9+2*i, 8+2*i, 2*i+1)
-		}
-		for k := range 4 {
-			g.p("VPUNPCK%sQDQ X%d, X%d, X%d", []string{"L", "H"}[k%2], 2+k/2, k/2, 4+k)
-			g.p("VCVTPH2PS X%d, Y%d", 4+k, 4+k)
-			g.p("VMOVUPS Y%d, %d(DI)", 4+k, k*g.t.bytes()+32*half)
+	for r := range 8 {
+		g.p("VMOVDQU %s, X%d", row(r, 0), r)
+		if g.t.wide() {
+			g.p("VINSERTI128 $1, %s, Y%d, Y%d", row(8+r, 0), r, r)
 		}
 	}
-	g.prefetch(g.t.lanes * 8)
-	g.p("ADDQ $%d, DI", 4*g.t.bytes())
-	g.advance(g.t.lanes, 8)
-	g.p("DECQ CX")
-	g.p("JNZ next")
+	g.words(half, []string{"L", "H"})
+	g.prefetch(g.t.lanes * 16)
+	g.p("ADDQ $%d, DI", 8*g.t.bytes())
+	g.advance(g.t.lanes, 16)
+	g.p("SUBQ $2, CX")
+	g.p("JGE next")
+	g.label("rest")
+	g.p("ADDQ $2, CX")
+	g.p("JZ done")
+	for r := range 8 {
+		g.p("VMOVQ %s, X%d", row(r, 0), r)
+		if g.t.wide() {
+			g.p("VMOVQ %s, X8", row(8+r, 0))
+			g.p("VINSERTI128 $1, X8, Y%d, Y%d", r, r)
+		}
+	}
+	g.words(half, []string{"L"})
+	g.label("done")
 	g.ret()
+}
+
+// words transposes the 16-bit words of registers 0..7, four for each of sides,
+// and stores them as float32.
+func (g *generator) words(v string, sides []string) {
+	// Pairs of rows: low words in 8.., high ones in 12...
+	for i := range 4 {
+		for s, side := range sides {
+			g.p("VPUNPCK%sWD %s%d, %s%d, %s%d", side, v, 2*i+1, v, 2*i, v, 8+4*s+i)
+		}
+	}
+	for s := range sides {
+		for i := range 2 {
+			a := 8 + 4*s + 2*i
+			g.p("VPUNPCKLDQ %s%d, %s%d, %s%d", v, a+1, v, a, v, 2*i)
+			g.p("VPUNPCKHDQ %s%d, %s%d, %s%d", v, a+1, v, a, v, 2*i+1)
+		}
+		for k := range 4 {
+			g.p("VPUNPCK%sQDQ %s%d, %s%d, %s%d", []string{"L", "H"}[k%2], v, 2+k/2, v, k/2, v, 4+k)
+			g.p("VCVTPH2PS %s%d, %s", v, 4+k, g.v(4+k))
+			g.p("VMOVUPS %s, %d(DI)", g.v(4+k), (4*s+k)*g.t.bytes())
+		}
+	}
 }
 
 // pairs transposes four pairs of f16 of eight rows at a time.

@@ -150,49 +150,97 @@ func dotMinAVX512VNNI_16(y *float32, ldy int, w *byte, d *float32, m *float32, x
 func dotFloatAVX512VNNI_1(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_1(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_2(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_2(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_3(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_3(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_4(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_4(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_5(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_5(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_6(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_6(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_7(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_7(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_8(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_8(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_9(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_9(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_10(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_10(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_11(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_11(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_12(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_12(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_13(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_13(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_14(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_14(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX512VNNI_15(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX512VNNI_15(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX512VNNI_16(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX512VNNI_16(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func unpack4AVX512VNNI(dst *byte, src *byte, stride int, groups int)
@@ -348,13 +396,25 @@ func dotMinAVX2_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block
 func dotFloatAVX2_1(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX2_1(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX2_2(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX2_2(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func dotFloatAVX2_3(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
 
 //go:noescape
+func dotHalfAVX2_3(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
+
+//go:noescape
 func dotFloatAVX2_4(y *float32, ldy int, a *float32, lda int, b *float32, ldb int, k int, add int)
+
+//go:noescape
+func dotHalfAVX2_4(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
 func unpack4AVX2(dst *byte, src *byte, stride int, groups int)
@@ -412,6 +472,7 @@ var (
 	dot8AVX512VNNI     = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512VNNI_1, dot8AVX512VNNI_2, dot8AVX512VNNI_3, dot8AVX512VNNI_4, dot8AVX512VNNI_5, dot8AVX512VNNI_6, dot8AVX512VNNI_7, dot8AVX512VNNI_8, dot8AVX512VNNI_9, dot8AVX512VNNI_10, dot8AVX512VNNI_11, dot8AVX512VNNI_12, dot8AVX512VNNI_13, dot8AVX512VNNI_14, dot8AVX512VNNI_15, dot8AVX512VNNI_16}
 	dotMinAVX512VNNI   = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX512VNNI_1, dotMinAVX512VNNI_2, dotMinAVX512VNNI_3, dotMinAVX512VNNI_4, dotMinAVX512VNNI_5, dotMinAVX512VNNI_6, dotMinAVX512VNNI_7, dotMinAVX512VNNI_8, dotMinAVX512VNNI_9, dotMinAVX512VNNI_10, dotMinAVX512VNNI_11, dotMinAVX512VNNI_12, dotMinAVX512VNNI_13, dotMinAVX512VNNI_14, dotMinAVX512VNNI_15, dotMinAVX512VNNI_16}
 	dotFloatAVX512VNNI = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX512VNNI_1, dotFloatAVX512VNNI_2, dotFloatAVX512VNNI_3, dotFloatAVX512VNNI_4, dotFloatAVX512VNNI_5, dotFloatAVX512VNNI_6, dotFloatAVX512VNNI_7, dotFloatAVX512VNNI_8, dotFloatAVX512VNNI_9, dotFloatAVX512VNNI_10, dotFloatAVX512VNNI_11, dotFloatAVX512VNNI_12, dotFloatAVX512VNNI_13, dotFloatAVX512VNNI_14, dotFloatAVX512VNNI_15, dotFloatAVX512VNNI_16}
+	dotHalfAVX512VNNI  = []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int){dotHalfAVX512VNNI_1, dotHalfAVX512VNNI_2, dotHalfAVX512VNNI_3, dotHalfAVX512VNNI_4, dotHalfAVX512VNNI_5, dotHalfAVX512VNNI_6, dotHalfAVX512VNNI_7, dotHalfAVX512VNNI_8, dotHalfAVX512VNNI_9, dotHalfAVX512VNNI_10, dotHalfAVX512VNNI_11, dotHalfAVX512VNNI_12, dotHalfAVX512VNNI_13, dotHalfAVX512VNNI_14, dotHalfAVX512VNNI_15, dotHalfAVX512VNNI_16}
 	dot4AVX512         = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512_1, dot4AVX512_2, dot4AVX512_3, dot4AVX512_4, dot4AVX512_5, dot4AVX512_6, dot4AVX512_7, dot4AVX512_8}
 	dot8AVX512         = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512_1, dot8AVX512_2, dot8AVX512_3, dot8AVX512_4, dot8AVX512_5, dot8AVX512_6, dot8AVX512_7, dot8AVX512_8}
 	dotMinAVX512       = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX512_1, dotMinAVX512_2, dotMinAVX512_3, dotMinAVX512_4, dotMinAVX512_5, dotMinAVX512_6, dotMinAVX512_7, dotMinAVX512_8}
@@ -419,4 +480,5 @@ var (
 	dot8AVX2           = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX2_1, dot8AVX2_2, dot8AVX2_3, dot8AVX2_4}
 	dotMinAVX2         = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX2_1, dotMinAVX2_2, dotMinAVX2_3, dotMinAVX2_4}
 	dotFloatAVX2       = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX2_1, dotFloatAVX2_2, dotFloatAVX2_3, dotFloatAVX2_4}
+	dotHalfAVX2        = []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int){dotHalfAVX2_1, dotHalfAVX2_2, dotHalfAVX2_3, dotHalfAVX2_4}
 )

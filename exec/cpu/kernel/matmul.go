@@ -94,7 +94,7 @@ func (t *matmulTask) run(thread int) {
 func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
 	switch {
 	case x.n == 0 || rows == 0:
-	case w.Type.Quantised() && e.quantises(x.cols):
+	case quantised(w.Type) && e.quantises(x.cols):
 		e.unitBlocks(s, w, first, rows, x, y, ldy)
 	default:
 		e.unitFloats(s, w, first, rows, x, y, ldy)
@@ -116,7 +116,7 @@ func (s *scratch) rowsOf(plane []byte, rowBytes, first, rows, lanes int) *byte {
 // unpack calls a kernel for units of rows that lie rowBytes apart, each group
 // of the kernel being groupBytes wide: whole groups where they are, the rest
 // from a copy with zeros behind.
-func unpack[T any](s *scratch, kernel func(dst *T, src *byte, stride, groups int), dst []T, perGroup int,
+func unpack[T any](kernel func(dst *T, src *byte, stride, groups int), dst []T, perGroup int,
 	src *byte, rowBytes, groupBytes, lanes int) {
 	groups, rest := rowBytes/groupBytes, rowBytes%groupBytes
 	if groups > 0 {
@@ -139,10 +139,22 @@ func tailOf(src *byte, rowBytes, from, n, lanes int) (tail [maxLanes * tailStrid
 	return tail
 }
 
-// groupWidths are the bytes of a row's group in the two planes.
-func groupWidths(t quant.Type) (quants, scales int) {
-	return t.QuantsRowBytes(unpackGroup * quant.BlockSize), t.ScalesRowBytes(unpackGroup * quant.BlockSize)
+// planeWidths are the bytes of a block in the two planes, by type.
+var planeWidths = func() (widths [16]struct{ quants, scales int }) {
+	for _, t := range quant.Types() {
+		widths[t].quants, widths[t].scales = t.QuantsRowBytes(quant.BlockSize), t.ScalesRowBytes(quant.BlockSize)
+	}
+	return widths
+}()
+
+// rowBytes are the bytes of a row of w in the two planes.
+func rowBytes(w *quant.Matrix) (quants, scales int) {
+	width := &planeWidths[w.Type]
+	return w.Cols * width.quants / quant.BlockSize, w.Cols / quant.BlockSize * width.scales
 }
+
+// quantised tells whether t has blocks.
+func quantised(t quant.Type) bool { return planeWidths[t].scales > 0 }
 
 // unpackStrip readies strip number i of a unit: rows first.. of w.
 func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int) {
@@ -150,27 +162,26 @@ func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int
 	blocks := w.Cols / quant.BlockSize
 	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
 	weights, d := s.strip[i*padded*32*lanes:], s.d[i*padded*lanes:]
-	quants, scales := groupWidths(w.Type)
-	rowBytes := w.Type.QuantsRowBytes(w.Cols)
+	quants, scales := unpackGroup*planeWidths[w.Type].quants, unpackGroup*planeWidths[w.Type].scales
+	quantsRow, scalesRow := rowBytes(w)
 	kernel := k.Unpack4
 	if w.Type == quant.Q8_0 {
 		kernel = k.Unpack8
 	}
-	unpack(s, kernel, weights, unpackGroup*32*lanes, s.rowsOf(w.Quants, rowBytes, first, rows, lanes), rowBytes, quants, lanes)
-	rowBytes = w.Type.ScalesRowBytes(w.Cols)
-	src := s.rowsOf(w.Scales, rowBytes, first, rows, lanes)
+	unpack(kernel, weights, unpackGroup*32*lanes, s.rowsOf(w.Quants, quantsRow, first, rows, lanes), quantsRow, quants, lanes)
+	src := s.rowsOf(w.Scales, scalesRow, first, rows, lanes)
 	if w.Type != quant.Q4_1 {
-		unpack(s, k.Scales, d, unpackGroup*lanes, src, rowBytes, scales, lanes)
+		unpack(k.Scales, d, unpackGroup*lanes, src, scalesRow, scales, lanes)
 		return
 	}
 	m := s.m[i*padded*lanes:]
-	groups, rest := rowBytes/scales, rowBytes%scales
+	groups, rest := scalesRow/scales, scalesRow%scales
 	if groups > 0 {
-		k.Pairs(&d[0], &m[0], src, rowBytes, groups)
+		k.Pairs(&d[0], &m[0], src, scalesRow, groups)
 	}
 	if rest > 0 {
 		at := groups * unpackGroup * lanes
-		tail := tailOf(src, rowBytes, groups*scales, rest, lanes)
+		tail := tailOf(src, scalesRow, groups*scales, rest, lanes)
 		k.Pairs(&d[at], &m[at], &tail[0], tailStride, 1)
 	}
 }
@@ -240,7 +251,7 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	if vec == nil || blocks%unpackGroup != 0 {
 		return false
 	}
-	q, sc := w.Type.QuantsRowBytes(w.Cols), w.Type.ScalesRowBytes(w.Cols)
+	q, sc := rowBytes(w)
 	s.d, s.m = aligned(s.d, blocks*lanes), aligned(s.m, blocks*lanes)
 	groups := blocks / unpackGroup
 	for ; *rows >= lanes; *rows -= lanes {
@@ -310,7 +321,7 @@ func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c
 	k, lanes := e.k, e.k.Lanes
 	dst := s.floats[i*floatChunk*lanes:]
 	kernel, size, plane := k.UnpackF32, 4, w.Quants
-	rowBytes := w.Type.QuantsRowBytes(w.Cols)
+	stride, _ := rowBytes(w)
 	switch w.Type {
 	case quant.F16:
 		kernel, size = k.UnpackF16, 2
@@ -320,18 +331,18 @@ func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c
 	default:
 		e.decode(s, w, first, min(rows, lanes), c, cols)
 		plane = unsafe.Slice((*byte)(unsafe.Pointer(&s.decoded[0])), 4*len(s.decoded))
-		first, c, rowBytes = 0, 0, 4*floatChunk
+		first, c, stride = 0, 0, 4*floatChunk
 	}
-	src := s.rowsOf(plane, rowBytes, first, rows, lanes)
+	src := s.rowsOf(plane, stride, first, rows, lanes)
 	if c > 0 {
 		src = (*byte)(unsafe.Add(unsafe.Pointer(src), c*size))
 	}
 	groups, rest := cols/floatGroup, cols%floatGroup
 	if groups > 0 {
-		kernel(&dst[0], src, rowBytes, groups)
+		kernel(&dst[0], src, stride, groups)
 	}
 	if rest > 0 {
-		tail := tailOf(src, rowBytes, groups*floatGroup*size, rest*size, lanes)
+		tail := tailOf(src, stride, groups*floatGroup*size, rest*size, lanes)
 		kernel(&dst[groups*floatGroup*lanes], &tail[0], tailStride, 1)
 	}
 }
@@ -339,7 +350,7 @@ func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c
 // decode writes columns of quantised rows to s.decoded, floatChunk apart.
 func (e *Engine) decode(s *scratch, w *quant.Matrix, first, rows, c, cols int) {
 	s.decoded = aligned(s.decoded, maxLanes*floatChunk)
-	q, sc := w.Type.QuantsRowBytes(w.Cols), w.Type.ScalesRowBytes(w.Cols)
+	q, sc := rowBytes(w)
 	for r := range rows {
 		part := quant.Matrix{Type: w.Type, Rows: 1, Cols: cols,
 			Quants: w.Quants[(first+r)*q+w.Type.QuantsRowBytes(c):], Scales: w.Scales[(first+r)*sc+w.Type.ScalesRowBytes(c):]}

@@ -56,6 +56,8 @@ type Variant struct {
 	// DotFloat computes y[r·ldy+lane] = Σ_k a[r·lda+k] · b[k·ldb+lane], and with
 	// add != 0 begins with what y holds.
 	DotFloat []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int)
+	// DotHalf, optional, is DotFloat for b of halves.
+	DotHalf []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int)
 
 	// Vec4, Vec8 and VecMin, optional, multiply one row of activations with a
 	// strip as it lies in memory, rows stride bytes apart, equal to the bit with

@@ -28,7 +28,7 @@ func init() {
 		Name: "avx2", Rank: 10, Missing: lacking("AVX2", "FMA"), Lanes: 8, Panel: 4,
 		Unpack4: unpack4AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
 		UnpackF32: unpackF32AVX2, UnpackF16: unpackF16AVX2, UnpackBF16: unpackBF16AVX2,
-		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2,
+		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
 	})
@@ -36,7 +36,7 @@ func init() {
 		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
 		Unpack4: unpack4AVX512VNNI, Unpack8: unpack8AVX512VNNI, Scales: scalesAVX512VNNI, Pairs: pairsAVX512VNNI,
 		UnpackF32: unpackF32AVX512VNNI, UnpackF16: unpackF16AVX512VNNI, UnpackBF16: unpackBF16AVX512VNNI,
-		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI,
+		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
 	}
