@@ -32,3 +32,4 @@
 package kernel
 
 //go:generate go run gen.go
+//go:generate go run genneon.go

@@ -1,0 +1,26 @@
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+func init() {
+	v := Variant{
+		Name: "neon", Rank: 10, Missing: lacking("Advanced SIMD", cpu.ARM64.HasASIMD), Lanes: 4, Panel: 8,
+		Unpack4: unpack4NEON, Unpack8: unpack8NEON, Scales: scalesNEON, Pairs: pairsNEON,
+		UnpackF32: unpackF32NEON, UnpackF16: unpackF16NEON, UnpackBF16: unpackBF16NEON,
+		Dot4: dot4NEON, Dot8: dot8NEON, DotMin: dotMinNEON, DotFloat: dotFloatNEON, DotHalf: dotHalfNEON,
+		DecodeF16: decodeF16NEON,
+	}
+	Register(v)
+	v.Name, v.Rank, v.Missing = "neondot", 20, lacking("SDOT (FEAT_DotProd)", cpu.ARM64.HasASIMDDP)
+	v.Dot4, v.Dot8, v.DotMin = dot4NEONDot, dot8NEONDot, dotMinNEONDot
+	Register(v)
+}
+
+func lacking(feature string, have bool) func() string {
+	return func() string {
+		if have {
+			return ""
+		}
+		return feature
+	}
+}
