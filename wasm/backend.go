@@ -3,9 +3,14 @@
 package main
 
 import (
+	"context"
+	"fmt"
+
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/exec/webgpu"
+	"github.com/potluck-llm/potluck/gpu/browser"
 	"github.com/potluck-llm/potluck/wire"
 )
 
@@ -16,8 +21,36 @@ type backend struct {
 	newExecutor func() (exec.Executor, error)
 }
 
-// newBackend chooses what computes.
-func newBackend(string) (*backend, error) {
+// newBackend chooses what computes: the graphics device, unless there is none or
+// it is only simulated, which the processor beats. want decides otherwise.
+func newBackend(want string) (*backend, error) {
+	if want != "cpu" {
+		b, err := newGPU(want == "webgpu")
+		if err == nil || want == "webgpu" {
+			return b, err
+		}
+	}
+	return newCPU()
+}
+
+func newGPU(evenSoftware bool) (*backend, error) {
+	device, err := browser.Open(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	info := device.Info()
+	if info.Software && !evenSoftware {
+		device.Close()
+		return nil, fmt.Errorf("%s is no graphics chip", info.Name)
+	}
+	c := wire.Capacity{MaxBinding: info.MaxBinding, ReadGBs: 30, DispatchMs: 0.3, ReadbackMs: 2, Credit: 4, Threads: 1}
+	if info.Software {
+		c.ReadGBs = 0.3
+	}
+	return &backend{name: "webgpu " + info.Name, capacity: c, newExecutor: func() (exec.Executor, error) { return webgpu.New(device), nil }}, nil
+}
+
+func newCPU() (*backend, error) {
 	engine, err := kernel.New(kernel.Options{Threads: 1})
 	if err != nil {
 		return nil, err
