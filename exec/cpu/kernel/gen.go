@@ -25,7 +25,8 @@ func main() {
 		g.unpacks()
 		g.elementwise()
 	}
-	g.vectors()
+	g.vectors(avx512vnni, vecRows, g.vec)
+	g.vectors(avx2, 2, g.vecMadd)
 	g.write()
 }
 
@@ -479,17 +480,7 @@ func (g *generator) stripPointers() {
 // the register that holds word t of each 16-byte lane of all rows, and may use
 // the registers from temp on.
 func (g *generator) transpose(out func(reg, lane, t, temp int)) {
-	up := g.t.lanes // four temporaries
-	for q := range g.t.lanes / 4 {
-		for i, a := range []int{4 * q, 4*q + 2} {
-			g.p("VPUNPCKLDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i))
-			g.p("VPUNPCKHDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i+1))
-		}
-		for i := range 2 {
-			g.p("VPUNPCKLQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i))
-			g.p("VPUNPCKHQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i+1))
-		}
-	}
+	g.columnsInLanes()
 	for t := range 4 {
 		if !g.t.wide() {
 			for lane, which := range []int{0x20, 0x31} {
@@ -505,6 +496,22 @@ func (g *generator) transpose(out func(reg, lane, t, temp int)) {
 		for lane := range 4 {
 			g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", []int{0x88, 0xdd}[lane%2], 18+lane/2, 16+lane/2, 20+lane)
 			out(20+lane, lane, t, 24)
+		}
+	}
+}
+
+// columnsInLanes transposes within each 16-byte lane of four rows: register
+// 4q+t holds word t of every lane of rows 4q..4q+3.
+func (g *generator) columnsInLanes() {
+	up := g.t.lanes // four temporaries
+	for q := range g.t.lanes / 4 {
+		for i, a := range []int{4 * q, 4*q + 2} {
+			g.p("VPUNPCKLDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i))
+			g.p("VPUNPCKHDQ %s, %s, %s", g.v(a+1), g.v(a), g.v(up+2*i+1))
+		}
+		for i := range 2 {
+			g.p("VPUNPCKLQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i))
+			g.p("VPUNPCKHQDQ %s, %s, %s", g.v(up+2+i), g.v(up+i), g.v(4*q+2*i+1))
 		}
 	}
 }
@@ -979,103 +986,277 @@ func (g *generator) expSum() {
 	g.ret()
 }
 
-// vectors writes products of one row of blocks with a strip as it lies in
-// memory: Z0..Z15 the strip's rows, then their columns; Z24..Z27 a block's sums
-// each; Z28 the results.
-func (g *generator) vectors() {
-	g.t = avx512vnni
+// vecRows is how many rows of activations the products from memory take.
+const vecRows = 4
+
+// vectors writes products of a few rows of blocks with a strip as it lies in
+// memory.
+//
+//	R8.. the strip, DX scales, BX minimums, DI activations with R14, R15 = 3·R14 from row to row
+func (g *generator) vectors(t target, rows int, vec func(kind, m string, n int)) {
+	g.t = t
 	for _, kind := range []string{"vec4", "vec8", "vecMin"} {
-		m := ""
+		m, params := "", "y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int"
 		if kind == "vecMin" {
-			m = " m *float32,"
+			m, params = " m *float32,", "y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int"
 		}
-		g.function(kind+g.t.name, "y *float32, src *byte, stride int, d *float32,"+m+" x *Block, groups int", "")
-		g.load("d", "DX")
-		if m != "" {
-			g.load("m", "BX")
+		fmt.Fprintf(&g.tables, "\t%s%s = []func(%s){", kind, g.t.name, params)
+		for n := 1; n <= rows; n++ {
+			fmt.Fprintf(&g.tables, "%s%s_%d, ", kind, g.t.name, n)
 		}
-		g.load("x", "DI")
-		g.stripPointers()
-		g.zero(28)
-		g.broadcast(g.constant("mask15", 0x0f0f0f0f), 29)
-		g.broadcast(g.constant("sign8", 0x80808080), 30)
-		g.label("next")
+		g.tables.WriteString("}\n")
+		for n := 1; n <= rows; n++ {
+			vec(kind, m, n)
+		}
+	}
+}
+
+// vecBegin and vecEnd are around the loop over groups.
+func (g *generator) vecBegin(kind, m string, n int) {
+	g.function(fmt.Sprintf("%s%s_%d", kind, g.t.name, n), "y *float32, ldy int, src *byte, stride int, d *float32,"+m+" x *Block, ldx int, groups int", "")
+	g.load("d", "DX")
+	if m != "" {
+		g.load("m", "BX")
+	}
+	g.load("x", "DI")
+	g.load("ldx", "R14")
+	g.p("LEAQ (R14)(R14*2), R15")
+	g.stripPointers()
+}
+
+func (g *generator) vecEnd(m string, n, first int) {
+	g.p("ADDQ $%d, DX", 4*g.t.bytes())
+	if m != "" {
+		g.p("ADDQ $%d, BX", 4*g.t.bytes())
+	}
+	g.p("ADDQ $%d, DI", 4*blockBytes)
+	g.p("DECQ CX")
+	g.p("JNZ next")
+	g.load("y", "AX")
+	g.load("ldy", "BX")
+	g.p("SHLQ $2, BX")
+	for r := range n {
+		g.p("VMOVUPS %s, (AX)", g.v(first+r))
+		if r+1 < n {
+			g.p("ADDQ BX, AX")
+		}
+	}
+	g.ret()
+}
+
+// vecMadd is vec with 256 bits and 16-bit products: Y0..Y7 the strip's rows,
+// then their columns, a lane of them in Y8; Y9, Y10 temporaries; Y11, Y12 a
+// block's sums, a row each (8-bit weights: of low and of high nibbles); Y14, Y15
+// the results.
+func (g *generator) vecMadd(kind, m string, n int) {
+	g.vecBegin(kind, m, n)
+	for r := range n {
+		g.zero(14 + r)
+	}
+	g.label("next")
+	width := map[string]int{"vec4": 64, "vec8": 128, "vecMin": 64}[kind] // bytes of a row in a group
+	for c := range width / 32 {
+		for r := range 8 {
+			g.p("VMOVDQU %s, Y%d", row(r, 32*c), r)
+		}
+		g.columnsInLanes()
 		if kind == "vec8" {
-			g.vecBlocks8()
-		} else {
-			g.vecBlocks4(kind)
+			for r := range n {
+				g.maddBlock8(c, r)
+			}
+			continue
 		}
-		g.p("ADDQ $%d, DX", 4*64)
-		if m != "" {
-			g.p("ADDQ $%d, BX", 4*64)
+		for lane := range 2 {
+			g.maddBlock4(kind, 2*c+lane, lane, n)
 		}
-		g.p("ADDQ $%d, DI", 4*blockBytes)
-		g.p("DECQ CX")
-		g.p("JNZ next")
-		g.load("y", "AX")
-		g.p("VMOVUPS Z28, (AX)")
-		g.ret()
+	}
+	g.prefetch(8 * width)
+	g.advance(8, width)
+	g.vecEnd(m, n, 14)
+}
+
+func (g *generator) maddBlock4(kind string, block, lane, n int) {
+	for t := range 4 {
+		g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y8", []int{0x20, 0x31}[lane], 4+t, t)
+		g.p("VPSRLW $4, Y8, Y9")
+		g.p("VPAND %s, Y8, Y8", g.everywhere("mask15", 0x0f0f0f0f))
+		g.p("VPAND %s, Y9, Y9", g.everywhere("mask15", 0x0f0f0f0f))
+		for half := range 2 {
+			for r := range n {
+				g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+16*half+4*t))
+				if t == 0 && half == 0 {
+					g.p("VPMADDUBSW Y10, Y8, Y%d", 11+r)
+					continue
+				}
+				g.p("VPMADDUBSW Y10, Y%d, Y10", 8+half)
+				g.p("VPADDW Y10, Y%d, Y%d", 11+r, 11+r)
+			}
+		}
+	}
+	for r := range n {
+		g.p("VPMADDWD %s, Y%d, Y%d", g.everywhere("ones16", 0x00010001), 11+r, 11+r)
+		if kind == "vec4" {
+			g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+offN8))
+			g.p("VPADDD Y10, Y%d, Y%d", 11+r, 11+r)
+		}
+		g.maddScale(kind, block, r, 11+r)
 	}
 }
 
-func (g *generator) startSum(block int, kind string) {
+// maddBlock8 adds a block of bytes for row r.
+func (g *generator) maddBlock8(block, r int) {
+	for lane := range 2 {
+		for t := range 4 {
+			g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y8", []int{0x20, 0x31}[lane], 4+t, t)
+			g.p("VPXOR %s, Y8, Y8", g.everywhere("sign8", 0x80808080))
+			g.p("VPSRLW $4, Y8, Y9")
+			g.p("VPAND %s, Y8, Y8", g.everywhere("mask15", 0x0f0f0f0f))
+			g.p("VPAND %s, Y9, Y9", g.everywhere("mask15", 0x0f0f0f0f))
+			g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+16*lane+4*t))
+			if lane == 0 && t == 0 {
+				g.p("VPMADDUBSW Y10, Y8, Y11")
+				g.p("VPMADDUBSW Y10, Y9, Y12")
+				continue
+			}
+			g.p("VPMADDUBSW Y10, Y8, Y8")
+			g.p("VPMADDUBSW Y10, Y9, Y9")
+			g.p("VPADDW Y8, Y11, Y11")
+			g.p("VPADDW Y9, Y12, Y12")
+		}
+	}
+	g.p("VPMADDWD %s, Y11, Y11", g.everywhere("ones16", 0x00010001))
+	g.p("VPMADDWD %s, Y12, Y12", g.everywhere("ones16", 0x00010001))
+	g.p("VPSLLD $4, Y12, Y12")
+	g.p("VPADDD Y12, Y11, Y11")
+	g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+offN80))
+	g.p("VPADDD Y10, Y11, Y11")
+	g.maddScale("vec8", block, r, 11)
+}
+
+// maddScale adds the sums in register sum to row r's results.
+func (g *generator) maddScale(kind string, block, r, sum int) {
+	g.p("VCVTDQ2PS Y%d, Y%d", sum, sum)
+	g.p("VBROADCASTSS %s, Y10", actRow(r, block*blockBytes+offD))
+	g.p("VMULPS %d(DX), Y10, Y10", 32*block)
+	g.p("VFMADD231PS Y10, Y%d, Y%d", sum, 14+r)
 	if kind == "vecMin" {
-		g.zero(24 + block)
-		return
-	}
-	g.broadcast(fmt.Sprintf("%d(DI)", block*blockBytes+map[string]int{"vec4": offN8, "vec8": offN80}[kind]), 24+block)
-}
-
-func (g *generator) addBlock(block int, kind string) {
-	g.p("VCVTDQ2PS Z%d, Z%d", 24+block, 24+block)
-	g.p("VMOVUPS %d(DX), Z31", block*64)
-	g.p("VMULPS.BCST %d(DI), Z31, Z31", block*blockBytes+offD)
-	g.p("VFMADD231PS Z31, Z%d, Z28", 24+block)
-	if kind == "vecMin" {
-		g.p("VMOVUPS %d(BX), Z31", block*64)
-		g.p("VFMADD231PS.BCST %d(DI), Z31, Z28", block*blockBytes+offS)
+		g.p("VBROADCASTSS %s, Y10", actRow(r, block*blockBytes+offS))
+		g.p("VFMADD231PS %d(BX), Y10, Y%d", 32*block, 14+r)
 	}
 }
 
-func (g *generator) vecBlocks4(kind string) {
-	for r := range 16 {
-		g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
+// vec is one with 512 bits and VNNI: Z0..Z15 the strip's rows, then their
+// columns; Z16..Z19 temporaries; Z20..Z27 a block's sums, one for each block at
+// work and row; Z28.. the results.
+func (g *generator) vec(kind, m string, n int) {
+	g.vecBegin(kind, m, n)
+	for r := range n {
+		g.zero(28 + r)
 	}
-	g.prefetch(1024)
-	for b := range 4 {
-		g.startSum(b, kind)
+	if n < vecRows {
+		g.broadcast(g.vecMask(kind), 31)
 	}
-	g.transpose(func(reg, lane, t, _ int) {
-		at := lane*blockBytes + 4*t
-		g.p("VPANDD Z%d, Z29, Z31", reg)
-		g.p("VPDPBUSD.BCST %d(DI), Z31, Z%d", at, 24+lane)
-		g.p("VPSRLW $4, Z%d, Z%d", reg, reg)
-		g.p("VPANDD Z%d, Z29, Z%d", reg, reg)
-		g.p("VPDPBUSD.BCST %d(DI), Z%d, Z%d", at+16, reg, 24+lane)
-	})
-	for b := range 4 {
-		g.addBlock(b, kind)
-	}
-	g.advance(16, 64)
-}
-
-func (g *generator) vecBlocks8() {
-	for pair := range 2 {
+	g.label("next")
+	for part := range map[string]int{"vec4": 1, "vec8": 2, "vecMin": 1}[kind] {
 		for r := range 16 {
 			g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
 		}
 		g.prefetch(1024)
-		for b := range 2 {
-			g.startSum(2*pair+b, "vec8")
-		}
-		g.transpose(func(reg, lane, t, _ int) {
-			g.p("VPXORD Z%d, Z30, Z%d", reg, reg)
-			g.p("VPDPBUSD.BCST %d(DI), Z%d, Z%d", (2*pair+lane/2)*blockBytes+16*(lane%2)+4*t, reg, 24+2*pair+lane/2)
-		})
-		for b := range 2 {
-			g.addBlock(2*pair+b, "vec8")
+		g.columnsInLanes()
+		if n == 1 {
+			g.vecBlocks(kind, n, part, []int{0, 1})
+		} else { // half of the blocks at a time, for want of registers
+			g.vecBlocks(kind, n, part, []int{0})
+			g.vecBlocks(kind, n, part, []int{1})
 		}
 		g.advance(16, 64)
+	}
+	g.vecEnd(m, n, 28)
+}
+
+// vecMask is the word that makes a vector of weights unsigned numbers.
+func (g *generator) vecMask(kind string) string {
+	if kind == "vec8" {
+		return g.everywhere("sign8", 0x80808080)
+	}
+	return g.everywhere("mask15", 0x0f0f0f0f)
+}
+
+// masked computes to = op from with that word.
+func (g *generator) masked(op, kind string, n, from, to int) {
+	if n < vecRows {
+		g.p("%s Z31, Z%d, Z%d", op, from, to)
+		return
+	}
+	g.p("%s.BCST %s, Z%d, Z%d", op, g.vecMask(kind), from, to)
+}
+
+func actRow(r, disp int) string {
+	return fmt.Sprintf("%d(DI)%s", disp, []string{"", "(R14*1)", "(R14*2)", "(R15*1)"}[r])
+}
+
+// vecBlocks adds the blocks in the given halves of the 64 bytes a row: lanes
+// 2·half and 2·half+1. A lane is a block of nibbles, or half a block of bytes.
+func (g *generator) vecBlocks(kind string, n, part int, halves []int) {
+	var blocks []int // of the group
+	for _, h := range halves {
+		if kind == "vec8" {
+			blocks = append(blocks, 2*part+h)
+		} else {
+			blocks = append(blocks, 2*h, 2*h+1)
+		}
+	}
+	sum := func(block, r int) int { return 20 + (block-blocks[0])*n + r }
+	for _, b := range blocks {
+		for r := range n {
+			if kind == "vecMin" {
+				g.zero(sum(b, r))
+			} else {
+				g.broadcast(actRow(r, b*blockBytes+map[string]int{"vec4": offN8, "vec8": offN80}[kind]), sum(b, r))
+			}
+		}
+	}
+	for t := range 4 {
+		for _, h := range halves {
+			which := []int{0x44, 0xee}[h]
+			g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z16", which, 4+t, t)
+			g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z17", which, 12+t, 8+t)
+			for lane := range 2 {
+				g.p("VSHUFI32X4 $0x%x, Z17, Z16, Z18", []int{0x88, 0xdd}[lane])
+				if kind == "vec8" {
+					b := 2*part + h
+					g.masked("VPXORD", kind, n, 18, 18)
+					for r := range n {
+						g.p("VPDPBUSD.BCST %s, Z18, Z%d", actRow(r, b*blockBytes+16*lane+4*t), sum(b, r))
+					}
+					continue
+				}
+				b := 2*h + lane
+				g.masked("VPANDD", kind, n, 18, 19)
+				g.p("VPSRLW $4, Z18, Z18")
+				g.masked("VPANDD", kind, n, 18, 18)
+				for r := range n {
+					g.p("VPDPBUSD.BCST %s, Z19, Z%d", actRow(r, b*blockBytes+4*t), sum(b, r))
+				}
+				for r := range n {
+					g.p("VPDPBUSD.BCST %s, Z18, Z%d", actRow(r, b*blockBytes+16+4*t), sum(b, r))
+				}
+			}
+		}
+	}
+	for _, b := range blocks {
+		g.p("VMOVUPS %d(DX), Z16", b*64)
+		if kind == "vecMin" {
+			g.p("VMOVUPS %d(BX), Z17", b*64)
+		}
+		for r := range n {
+			g.p("VCVTDQ2PS Z%d, Z%d", sum(b, r), sum(b, r))
+			g.p("VMULPS.BCST %s, Z16, Z18", actRow(r, b*blockBytes+offD))
+			g.p("VFMADD231PS Z18, Z%d, Z%d", sum(b, r), 28+r)
+			if kind == "vecMin" {
+				g.p("VFMADD231PS.BCST %s, Z17, Z%d", actRow(r, b*blockBytes+offS), 28+r)
+			}
+		}
 	}
 }
 

@@ -459,13 +459,58 @@ func swiGLUAVX2(y *float32, gu *float32, n int)
 func expSumAVX2(x *float32, n int, max float32) (ret float32)
 
 //go:noescape
-func vec4AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
+func vec4AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
 
 //go:noescape
-func vec8AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
+func vec4AVX512VNNI_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
 
 //go:noescape
-func vecMinAVX512VNNI(y *float32, src *byte, stride int, d *float32, m *float32, x *Block, groups int)
+func vec4AVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec4AVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512VNNI_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512VNNI_1(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512VNNI_2(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec4AVX2_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec4AVX2_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX2_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX2_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX2_1(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX2_2(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 var (
 	dot4AVX512VNNI     = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512VNNI_1, dot4AVX512VNNI_2, dot4AVX512VNNI_3, dot4AVX512VNNI_4, dot4AVX512VNNI_5, dot4AVX512VNNI_6, dot4AVX512VNNI_7, dot4AVX512VNNI_8, dot4AVX512VNNI_9, dot4AVX512VNNI_10, dot4AVX512VNNI_11, dot4AVX512VNNI_12, dot4AVX512VNNI_13, dot4AVX512VNNI_14, dot4AVX512VNNI_15, dot4AVX512VNNI_16}
@@ -481,4 +526,10 @@ var (
 	dotMinAVX2         = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX2_1, dotMinAVX2_2, dotMinAVX2_3, dotMinAVX2_4}
 	dotFloatAVX2       = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX2_1, dotFloatAVX2_2, dotFloatAVX2_3, dotFloatAVX2_4}
 	dotHalfAVX2        = []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int){dotHalfAVX2_1, dotHalfAVX2_2, dotHalfAVX2_3, dotHalfAVX2_4}
+	vec4AVX512VNNI     = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512VNNI_1, vec4AVX512VNNI_2, vec4AVX512VNNI_3, vec4AVX512VNNI_4}
+	vec8AVX512VNNI     = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512VNNI_1, vec8AVX512VNNI_2, vec8AVX512VNNI_3, vec8AVX512VNNI_4}
+	vecMinAVX512VNNI   = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512VNNI_1, vecMinAVX512VNNI_2, vecMinAVX512VNNI_3, vecMinAVX512VNNI_4}
+	vec4AVX2           = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX2_1, vec4AVX2_2}
+	vec8AVX2           = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX2_1, vec8AVX2_2}
+	vecMinAVX2         = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX2_1, vecMinAVX2_2}
 )

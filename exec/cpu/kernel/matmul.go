@@ -189,7 +189,7 @@ func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int
 // unitBlocks is unit for quantised weights and activations.
 func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
 	lanes := e.k.Lanes
-	if x.n == 1 && e.vecUnit(s, w, &first, &rows, x, &y) {
+	if e.vecUnit(s, w, &first, &rows, x, &y, ldy) {
 		return
 	}
 	blocks := w.Cols / quant.BlockSize
@@ -239,34 +239,46 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 	}
 }
 
-// vecUnit multiplies one row with the whole strips of a unit straight from
-// memory, where the variant can. It tells whether no row is left.
-func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32) bool {
+// vecUnit multiplies few rows with the whole strips of a unit straight from
+// memory, where the variant can: a strip that comes from memory once serves some
+// more rows from the caches. It moves first, rows and y on to what is left and
+// tells whether nothing is.
+func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
-	vec := k.Vec4
-	if w.Type == quant.Q8_0 {
-		vec = k.Vec8
-	}
 	blocks := w.Cols / quant.BlockSize
-	if vec == nil || blocks%unpackGroup != 0 {
+	if x.n > 2*len(k.Vec4) || blocks%unpackGroup != 0 {
 		return false
 	}
 	q, sc := rowBytes(w)
 	s.d, s.m = aligned(s.d, blocks*lanes), aligned(s.m, blocks*lanes)
-	groups := blocks / unpackGroup
 	for ; *rows >= lanes; *rows -= lanes {
-		quants, scales := &w.Quants[*first*q], &w.Scales[*first*sc]
 		if w.Type == quant.Q4_1 {
-			k.Pairs(&s.d[0], &s.m[0], scales, sc, groups)
-			k.VecMin(&(*y)[0], quants, q, &s.d[0], &s.m[0], &x.blocks[0], groups)
+			k.Pairs(&s.d[0], &s.m[0], &w.Scales[*first*sc], sc, blocks/unpackGroup)
 		} else {
-			k.Scales(&s.d[0], scales, sc, groups)
-			vec(&(*y)[0], quants, q, &s.d[0], &x.blocks[0], groups)
+			k.Scales(&s.d[0], &w.Scales[*first*sc], sc, blocks/unpackGroup)
+		}
+		for from := 0; from < x.n; from += len(k.Vec4) {
+			e.vec(s, w, &w.Quants[*first*q], q, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
 		}
 		*first += lanes
-		*y = (*y)[lanes:]
+		if *rows > lanes {
+			*y = (*y)[lanes:]
+		}
 	}
 	return *rows == 0
+}
+
+// vec multiplies n rows of x with one strip whose scales are unpacked.
+func (e *Engine) vec(s *scratch, w *quant.Matrix, quants *byte, stride int, x *view, from, n int, y *float32, ldy int) {
+	row, ldx, groups := &x.blocks[from*x.pitch], x.pitch*blockBytes, w.Cols/quant.BlockSize/unpackGroup
+	switch w.Type {
+	case quant.Q4_0:
+		e.k.Vec4[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)
+	case quant.Q8_0:
+		e.k.Vec8[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)
+	default:
+		e.k.VecMin[n-1](y, ldy, quants, stride, &s.d[0], &s.m[0], row, ldx, groups)
+	}
 }
 
 // floatChunk is how many columns of a strip are unpacked to float32 at a time.

@@ -59,12 +59,12 @@ type Variant struct {
 	// DotHalf, optional, is DotFloat for b of halves.
 	DotHalf []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int)
 
-	// Vec4, Vec8 and VecMin, optional, multiply one row of activations with a
-	// strip as it lies in memory, rows stride bytes apart, equal to the bit with
-	// Unpack and Dot. They take groups of unpackGroup blocks and unpacked scales,
-	// and may prefetch what follows the strip.
-	Vec4, Vec8 func(y *float32, src *byte, stride int, d *float32, x *Block, groups int)
-	VecMin     func(y *float32, src *byte, stride int, d, m *float32, x *Block, groups int)
+	// Vec4, Vec8 and VecMin, optional and equally long, multiply a few rows of
+	// activations with a strip as it lies in memory, rows stride
+	// bytes apart, equal to the bit with Unpack and Dot. They take groups of
+	// unpackGroup blocks and unpacked scales, and may prefetch what follows the strip.
+	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
+	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
 	// Quantise turns blocks·32 floats into blocks.
 	Quantise func(dst *Block, x *float32, blocks int)
@@ -100,6 +100,9 @@ func Register(v Variant) {
 		if n < v.Panel {
 			panic(fmt.Sprintf("kernel variant %q: %d products for %d rows a panel", v.Name, n, v.Panel))
 		}
+	}
+	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
+		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))
 	}
 	registry.Lock()
 	defer registry.Unlock()

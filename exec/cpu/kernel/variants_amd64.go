@@ -29,6 +29,7 @@ func init() {
 		Unpack4: unpack4AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
 		UnpackF32: unpackF32AVX2, UnpackF16: unpackF16AVX2, UnpackBF16: unpackBF16AVX2,
 		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
+		Vec4: vec4AVX2, Vec8: vec8AVX2, VecMin: vecMinAVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
 	})
