@@ -22,10 +22,10 @@ wasm: ## Build the browser's worker (Go compiled to wasm)
 	@cp "$$($(GO) env GOROOT)/lib/wasm/wasm_exec.js" $(WASM)/wasm_exec.js
 
 demo: build ## A room on this machine: a coordinator, a worker, a question; stays up for your browser tabs
-	@$(GO) run ./internal/demo --potluck bin/potluck
+	@$(GO) build -o build/demo-room ./internal/demo && build/demo-room --potluck bin/potluck
 
 demo-browsers: build chromium ## The same with two headless browser tabs beside a native worker
-	@$(GO) run ./internal/demo --potluck bin/potluck --tabs 2
+	@$(GO) build -o build/demo-room ./internal/demo && build/demo-room --potluck bin/potluck --tabs 2
 
 test: chromium wasm ## Run every test, those in a real browser too
 	$(GO) vet ./...

@@ -68,7 +68,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer browser.close()
+		defer browser.Close()
 	}
 	if err := room.awaitWorkers(ctx, 1+*tabs, 90*time.Second); err != nil {
 		return err
