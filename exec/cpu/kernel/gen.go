@@ -26,6 +26,7 @@ func main() {
 		g.elementwise()
 	}
 	g.vectors(avx512vnni, vecRows, g.vec)
+	g.vectors(avx512, 2, g.vecMadd)
 	g.vectors(avx2, 2, g.vecMadd)
 	g.write()
 }
@@ -1044,104 +1045,134 @@ func (g *generator) vecEnd(m string, n, first int) {
 	g.ret()
 }
 
-// vecMadd is vec with 256 bits and 16-bit products: Y0..Y7 the strip's rows,
-// then their columns, a lane of them in Y8; Y9, Y10 temporaries; Y11, Y12 a
-// block's sums, a row each (8-bit weights: of low and of high nibbles); Y14, Y15
-// the results.
+// vecRegisters are what vecMadd uses beside the strip's rows.
+type vecRegisters struct{ v, high, x, sum, sumHigh, result int }
+
+func (g *generator) vecRegisters() vecRegisters {
+	if g.t.wide() {
+		return vecRegisters{v: 16, high: 17, x: 20, sum: 21, sumHigh: 22, result: 30}
+	}
+	return vecRegisters{v: 8, high: 9, x: 10, sum: 11, sumHigh: 12, result: 14}
+}
+
+// vecMadd is a product of one or two rows with 16-bit multiply-adds.
 func (g *generator) vecMadd(kind, m string, n int) {
+	reg, lanes, size := g.vecRegisters(), g.t.lanes, g.t.bytes()
 	g.vecBegin(kind, m, n)
 	for r := range n {
-		g.zero(14 + r)
+		g.zero(reg.result + r)
 	}
 	g.label("next")
 	width := map[string]int{"vec4": 64, "vec8": 128, "vecMin": 64}[kind] // bytes of a row in a group
-	for c := range width / 32 {
-		for r := range 8 {
-			g.p("VMOVDQU %s, Y%d", row(r, 32*c), r)
+	for c := range width / size {
+		for r := range lanes {
+			g.p("%s %s, %s", g.vmov(), row(r, size*c), g.v(r))
 		}
 		g.columnsInLanes()
-		if kind == "vec8" {
-			for r := range n {
-				g.maddBlock8(c, r)
+		if kind != "vec8" {
+			for lane := range size / 16 {
+				g.maddBlock4(kind, c*size/16+lane, lane, n)
 			}
 			continue
 		}
-		for lane := range 2 {
-			g.maddBlock4(kind, 2*c+lane, lane, n)
+		for i := range size / 32 {
+			for r := range n {
+				g.maddBlock8(c*size/32+i, i, r)
+			}
 		}
 	}
-	g.prefetch(8 * width)
-	g.advance(8, width)
-	g.vecEnd(m, n, 14)
+	g.prefetch(lanes * width)
+	g.advance(lanes, width)
+	g.vecEnd(m, n, reg.result)
+}
+
+// lane gathers word t of a 16-byte lane of all rows.
+func (g *generator) lane(lane, t, to int) {
+	if !g.t.wide() {
+		g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y%d", []int{0x20, 0x31}[lane], 4+t, t, to)
+		return
+	}
+	which := []int{0x44, 0xee}[lane/2]
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z18", which, 4+t, t)
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z19", which, 12+t, 8+t)
+	g.p("VSHUFI32X4 $0x%x, Z19, Z18, Z%d", []int{0x88, 0xdd}[lane%2], to)
+}
+
+// nibbles splits v into its low nibbles, in place, and its high ones.
+func (g *generator) nibbles(v, high int) {
+	g.p("VPSRLW $4, %s, %s", g.v(v), g.v(high))
+	g.p("%s %s, %s, %s", g.bits("VPAND"), g.everywhere("mask15", 0x0f0f0f0f), g.v(v), g.v(v))
+	g.p("%s %s, %s, %s", g.bits("VPAND"), g.everywhere("mask15", 0x0f0f0f0f), g.v(high), g.v(high))
 }
 
 func (g *generator) maddBlock4(kind string, block, lane, n int) {
+	reg := g.vecRegisters()
 	for t := range 4 {
-		g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y8", []int{0x20, 0x31}[lane], 4+t, t)
-		g.p("VPSRLW $4, Y8, Y9")
-		g.p("VPAND %s, Y8, Y8", g.everywhere("mask15", 0x0f0f0f0f))
-		g.p("VPAND %s, Y9, Y9", g.everywhere("mask15", 0x0f0f0f0f))
-		for half := range 2 {
+		g.lane(lane, t, reg.v)
+		g.nibbles(reg.v, reg.high)
+		for half, w := range []int{reg.v, reg.high} {
 			for r := range n {
-				g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+16*half+4*t))
+				g.p("VPBROADCASTD %s, %s", actRow(r, block*blockBytes+16*half+4*t), g.v(reg.x))
+				sum := reg.sum + r
 				if t == 0 && half == 0 {
-					g.p("VPMADDUBSW Y10, Y8, Y%d", 11+r)
+					g.p("VPMADDUBSW %s, %s, %s", g.v(reg.x), g.v(w), g.v(sum))
 					continue
 				}
-				g.p("VPMADDUBSW Y10, Y%d, Y10", 8+half)
-				g.p("VPADDW Y10, Y%d, Y%d", 11+r, 11+r)
+				g.p("VPMADDUBSW %s, %s, %s", g.v(reg.x), g.v(w), g.v(reg.x))
+				g.p("VPADDW %s, %s, %s", g.v(reg.x), g.v(sum), g.v(sum))
 			}
 		}
 	}
 	for r := range n {
-		g.p("VPMADDWD %s, Y%d, Y%d", g.everywhere("ones16", 0x00010001), 11+r, 11+r)
+		g.p("VPMADDWD %s, %s, %s", g.everywhere("ones16", 0x00010001), g.v(reg.sum+r), g.v(reg.sum+r))
 		if kind == "vec4" {
-			g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+offN8))
-			g.p("VPADDD Y10, Y%d, Y%d", 11+r, 11+r)
+			g.p("VPBROADCASTD %s, %s", actRow(r, block*blockBytes+offN8), g.v(reg.x))
+			g.p("VPADDD %s, %s, %s", g.v(reg.x), g.v(reg.sum+r), g.v(reg.sum+r))
 		}
-		g.maddScale(kind, block, r, 11+r)
+		g.maddScale(kind, block, r, reg.sum+r)
 	}
 }
 
-// maddBlock8 adds a block of bytes for row r.
-func (g *generator) maddBlock8(block, r int) {
-	for lane := range 2 {
+// maddBlock8 adds a block of bytes, lanes 2i and 2i+1, for row r.
+func (g *generator) maddBlock8(block, i, r int) {
+	reg := g.vecRegisters()
+	for half := range 2 {
 		for t := range 4 {
-			g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y8", []int{0x20, 0x31}[lane], 4+t, t)
-			g.p("VPXOR %s, Y8, Y8", g.everywhere("sign8", 0x80808080))
-			g.p("VPSRLW $4, Y8, Y9")
-			g.p("VPAND %s, Y8, Y8", g.everywhere("mask15", 0x0f0f0f0f))
-			g.p("VPAND %s, Y9, Y9", g.everywhere("mask15", 0x0f0f0f0f))
-			g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+16*lane+4*t))
-			if lane == 0 && t == 0 {
-				g.p("VPMADDUBSW Y10, Y8, Y11")
-				g.p("VPMADDUBSW Y10, Y9, Y12")
-				continue
+			g.lane(2*i+half, t, reg.v)
+			g.p("%s %s, %s, %s", g.bits("VPXOR"), g.everywhere("sign8", 0x80808080), g.v(reg.v), g.v(reg.v))
+			g.nibbles(reg.v, reg.high)
+			g.p("VPBROADCASTD %s, %s", actRow(r, block*blockBytes+16*half+4*t), g.v(reg.x))
+			for _, w := range [][2]int{{reg.v, reg.sum}, {reg.high, reg.sumHigh}} {
+				if half == 0 && t == 0 {
+					g.p("VPMADDUBSW %s, %s, %s", g.v(reg.x), g.v(w[0]), g.v(w[1]))
+					continue
+				}
+				g.p("VPMADDUBSW %s, %s, %s", g.v(reg.x), g.v(w[0]), g.v(w[0]))
+				g.p("VPADDW %s, %s, %s", g.v(w[0]), g.v(w[1]), g.v(w[1]))
 			}
-			g.p("VPMADDUBSW Y10, Y8, Y8")
-			g.p("VPMADDUBSW Y10, Y9, Y9")
-			g.p("VPADDW Y8, Y11, Y11")
-			g.p("VPADDW Y9, Y12, Y12")
 		}
 	}
-	g.p("VPMADDWD %s, Y11, Y11", g.everywhere("ones16", 0x00010001))
-	g.p("VPMADDWD %s, Y12, Y12", g.everywhere("ones16", 0x00010001))
-	g.p("VPSLLD $4, Y12, Y12")
-	g.p("VPADDD Y12, Y11, Y11")
-	g.p("VPBROADCASTD %s, Y10", actRow(r, block*blockBytes+offN80))
-	g.p("VPADDD Y10, Y11, Y11")
-	g.maddScale("vec8", block, r, 11)
+	sum, high := g.v(reg.sum), g.v(reg.sumHigh)
+	g.p("VPMADDWD %s, %s, %s", g.everywhere("ones16", 0x00010001), sum, sum)
+	g.p("VPMADDWD %s, %s, %s", g.everywhere("ones16", 0x00010001), high, high)
+	g.p("VPSLLD $4, %s, %s", high, high)
+	g.p("VPADDD %s, %s, %s", high, sum, sum)
+	g.p("VPBROADCASTD %s, %s", actRow(r, block*blockBytes+offN80), g.v(reg.x))
+	g.p("VPADDD %s, %s, %s", g.v(reg.x), sum, sum)
+	g.maddScale("vec8", block, r, reg.sum)
 }
 
 // maddScale adds the sums in register sum to row r's results.
 func (g *generator) maddScale(kind string, block, r, sum int) {
-	g.p("VCVTDQ2PS Y%d, Y%d", sum, sum)
-	g.p("VBROADCASTSS %s, Y10", actRow(r, block*blockBytes+offD))
-	g.p("VMULPS %d(DX), Y10, Y10", 32*block)
-	g.p("VFMADD231PS Y10, Y%d, Y%d", sum, 14+r)
+	reg := g.vecRegisters()
+	x, result := g.v(reg.x), g.v(reg.result+r)
+	g.p("VCVTDQ2PS %s, %s", g.v(sum), g.v(sum))
+	g.p("VBROADCASTSS %s, %s", actRow(r, block*blockBytes+offD), x)
+	g.p("VMULPS %d(DX), %s, %s", g.t.bytes()*block, x, x)
+	g.p("VFMADD231PS %s, %s, %s", x, g.v(sum), result)
 	if kind == "vecMin" {
-		g.p("VBROADCASTSS %s, Y10", actRow(r, block*blockBytes+offS))
-		g.p("VFMADD231PS %d(BX), Y10, Y%d", 32*block, 14+r)
+		g.p("VBROADCASTSS %s, %s", actRow(r, block*blockBytes+offS), x)
+		g.p("VFMADD231PS %d(BX), %s, %s", g.t.bytes()*block, x, result)
 	}
 }
 

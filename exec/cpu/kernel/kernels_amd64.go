@@ -495,6 +495,24 @@ func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, 
 func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 //go:noescape
+func vec4AVX512_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec4AVX512_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vec8AVX512_2(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512_1(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
+func vecMinAVX512_2(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
+
+//go:noescape
 func vec4AVX2_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
 
 //go:noescape
@@ -529,6 +547,9 @@ var (
 	vec4AVX512VNNI     = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512VNNI_1, vec4AVX512VNNI_2, vec4AVX512VNNI_3, vec4AVX512VNNI_4}
 	vec8AVX512VNNI     = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512VNNI_1, vec8AVX512VNNI_2, vec8AVX512VNNI_3, vec8AVX512VNNI_4}
 	vecMinAVX512VNNI   = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512VNNI_1, vecMinAVX512VNNI_2, vecMinAVX512VNNI_3, vecMinAVX512VNNI_4}
+	vec4AVX512         = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512_1, vec4AVX512_2}
+	vec8AVX512         = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512_1, vec8AVX512_2}
+	vecMinAVX512       = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512_1, vecMinAVX512_2}
 	vec4AVX2           = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX2_1, vec4AVX2_2}
 	vec8AVX2           = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX2_1, vec8AVX2_2}
 	vecMinAVX2         = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX2_1, vecMinAVX2_2}

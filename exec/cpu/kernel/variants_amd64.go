@@ -37,6 +37,7 @@ func init() {
 		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
 		Unpack4: unpack4AVX512VNNI, Unpack8: unpack8AVX512VNNI, Scales: scalesAVX512VNNI, Pairs: pairsAVX512VNNI,
 		UnpackF32: unpackF32AVX512VNNI, UnpackF16: unpackF16AVX512VNNI, UnpackBF16: unpackBF16AVX512VNNI,
+		Vec4: vec4AVX512, Vec8: vec8AVX512, VecMin: vecMinAVX512,
 		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
