@@ -218,6 +218,24 @@ func dotHalfNEON_8(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int,
 //go:noescape
 func decodeF16NEON(dst *float32, src *uint16, n int)
 
+//go:noescape
+func quantiseNEON(dst *Block, x *float32, blocks int)
+
+//go:noescape
+func sumSquaresNEON(x *float32, n int) (ret float32)
+
+//go:noescape
+func maxNEON(x *float32, n int) (ret float32)
+
+//go:noescape
+func scaleMulNEON(y *float32, x *float32, w *float32, scale float32, n int)
+
+//go:noescape
+func swiGLUNEON(y *float32, gu *float32, n int)
+
+//go:noescape
+func expSumNEON(x *float32, n int, max float32) (ret float32)
+
 var (
 	dot4NEON      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEON_1, dot4NEON_2, dot4NEON_3, dot4NEON_4, dot4NEON_5, dot4NEON_6, dot4NEON_7, dot4NEON_8}
 	dot4NEONDot   = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEONDot_1, dot4NEONDot_2, dot4NEONDot_3, dot4NEONDot_4, dot4NEONDot_5, dot4NEONDot_6, dot4NEONDot_7, dot4NEONDot_8}

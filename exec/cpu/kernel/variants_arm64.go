@@ -8,7 +8,8 @@ func init() {
 		Unpack4: unpack4NEON, Unpack8: unpack8NEON, Scales: scalesNEON, Pairs: pairsNEON,
 		UnpackF32: unpackF32NEON, UnpackF16: unpackF16NEON, UnpackBF16: unpackBF16NEON,
 		Dot4: dot4NEON, Dot8: dot8NEON, DotMin: dotMinNEON, DotFloat: dotFloatNEON, DotHalf: dotHalfNEON,
-		DecodeF16: decodeF16NEON,
+		DecodeF16: decodeF16NEON, Quantise: quantiseNEON, SumSquares: sumSquaresNEON, ScaleMul: scaleMulNEON,
+		SwiGLU: swiGLUNEON, ExpSum: expSumNEON, Max: maxNEON,
 	}
 	Register(v)
 	v.Name, v.Rank, v.Missing = "neondot", 20, lacking("SDOT (FEAT_DotProd)", cpu.ARM64.HasASIMDDP)
