@@ -21,9 +21,9 @@ import (
 const (
 	helloTimeout = 10 * time.Second
 	flushTime    = time.Second // for the last messages of a connection that ends
-	queueLength  = 256 // messages that wait for a slow peer
-	trialPings   = 3   // round trips measured before a worker is trusted with layers
-	hopWindow    = 20  // results whose median is shown
+	queueLength  = 256         // messages that wait for a slow peer
+	trialPings   = 3           // round trips measured before a worker is trusted with layers
+	hopWindow    = 20          // results whose median is shown
 	maxCapacity  = 64 << 40
 )
 
