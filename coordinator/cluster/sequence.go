@@ -65,6 +65,9 @@ func (s *State) request(e Requested) {
 		return
 	}
 	s.sequences = append(s.sequences, q)
+	if s.active == nil && s.next == nil && s.wanting == nil {
+		s.replan("a request came to an empty room") // the clock of its waiting starts
+	}
 	if s.active == nil {
 		s.become(q, "waiting")
 	} else {
@@ -228,6 +231,9 @@ func (s *State) passDone(e PassDone) {
 	p := s.passes[e.Pass]
 	if p == nil || s.active == nil || p.final || p.stage >= len(s.active.stages) || s.active.stages[p.stage].Worker != e.Worker {
 		return
+	}
+	if m := s.members[e.Worker]; m != nil {
+		m.strikes = 0
 	}
 	p.stage++
 	p.sent = s.now
