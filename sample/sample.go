@@ -126,7 +126,7 @@ func (s *Sampler) adjust(logits []float32, history []int32) {
 // still be drawn: e^-30 of its probability.
 const negligible = 30
 
-// collect keeps the candidates that can be drawn at all, likeliest first.
+// collect keeps the candidates that can be drawn at all, in order of ids.
 func (s *Sampler) collect(logits []float32, best int32) {
 	s.kept = s.kept[:0]
 	t := s.p.Temperature
@@ -134,44 +134,87 @@ func (s *Sampler) collect(logits []float32, best int32) {
 	if s.p.MinP > 0 {
 		floor = max(floor, float64(logits[best])+t*math.Log(s.p.MinP))
 	}
+	least := float32(floor)
 	for id, l := range logits {
-		if float64(l) >= floor { // false for NaN
+		if l >= least { // false for NaN
 			s.kept = append(s.kept, candidate{int32(id), l, math.Exp((float64(l) - float64(logits[best])) / t)})
 		}
 	}
-	slices.SortFunc(s.kept, func(a, b candidate) int {
-		switch {
-		case a.logit > b.logit:
-			return -1
-		case a.logit < b.logit:
-			return 1
-		}
-		return int(a.id - b.id)
-	})
 }
 
-// trim applies top_k, top_p and min_p.
+// compare puts likelier candidates first, of equals the lower id.
+func compare(a, b candidate) int {
+	switch {
+	case a.logit > b.logit:
+		return -1
+	case a.logit < b.logit:
+		return 1
+	}
+	return int(a.id - b.id)
+}
+
+// firstNucleus is how many of the likeliest candidates are looked at first for
+// top_p: mostly they are enough, and sorting a whole vocabulary costs more than
+// the head's product.
+const firstNucleus = 128
+
+// trim applies top_k and top_p; min_p was applied by collect.
 func (s *Sampler) trim() {
 	if s.p.TopK > 0 && len(s.kept) > s.p.TopK {
+		selectFirst(s.kept, s.p.TopK)
 		s.kept = s.kept[:s.p.TopK]
+		slices.SortFunc(s.kept, compare)
 	}
-	if s.p.TopP < 1 {
-		total := 0.0
-		for _, c := range s.kept {
-			total += c.p
-		}
+	if s.p.TopP >= 1 {
+		return
+	}
+	total := 0.0
+	for _, c := range s.kept {
+		total += c.p
+	}
+	for n := firstNucleus; ; n *= 8 {
+		n = min(n, len(s.kept))
+		selectFirst(s.kept, n)
+		slices.SortFunc(s.kept[:n], compare)
 		sum := 0.0
-		for i, c := range s.kept {
+		for i, c := range s.kept[:n] {
 			if sum += c.p; sum >= s.p.TopP*total {
 				s.kept = s.kept[:i+1]
-				break
+				return
 			}
 		}
+		if n == len(s.kept) {
+			return
+		}
 	}
-	for i, c := range s.kept {
-		if i > 0 && c.p < s.p.MinP*s.kept[0].p {
-			s.kept = s.kept[:i]
-			break
+}
+
+// selectFirst moves the n first candidates, in no order, to the front.
+func selectFirst(list []candidate, n int) {
+	low, high := 0, len(list)-1
+	for low < high && n < len(list) {
+		pivot := list[low+(high-low)/2]
+		i, j := low, high
+		for i <= j {
+			for compare(list[i], pivot) < 0 {
+				i++
+			}
+			for compare(list[j], pivot) > 0 {
+				j--
+			}
+			if i <= j {
+				list[i], list[j] = list[j], list[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case n <= j:
+			high = j
+		case n >= i:
+			low = i
+		default:
+			return
 		}
 	}
 }
