@@ -116,15 +116,9 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 func (v *Variant) scores(s *scratch, c *Cache, page, kv int, queries []float32, n, held int) {
 	d := c.headDim
 	if c.t == quant.F16 && v.DotHalf != nil {
-		keys := c.pages[page].f16[kv*pagePositions*d:]
-		for at := 0; at < held; at += v.Lanes {
-			v.DotHalf[n-1](&s.scores[at], pagePositions, &queries[0], d, &keys[at/maxLanes*maxLanes*d+at%maxLanes], maxLanes, d, 0)
-		}
-		return
-	}
-	keys := c.keys(v, page, kv, held, s.values)
-	for at := 0; at < held; at += v.Lanes {
-		v.DotFloat[n-1](&s.scores[at], pagePositions, &queries[0], d, &keys[at/maxLanes*maxLanes*d+at%maxLanes], maxLanes, d, 0)
+		scoresOf(v.Lanes, v.DotHalf, v.DotHalf4, s.scores, c.pages[page].f16[kv*pagePositions*d:], queries, n, d, held)
+	} else {
+		scoresOf(v.Lanes, v.DotFloat, v.DotFloat4, s.scores, c.keys(v, page, kv, held, s.values), queries, n, d, held)
 	}
 }
 
@@ -132,25 +126,47 @@ func (v *Variant) scores(s *scratch, c *Cache, page, kv int, queries []float32, 
 // positions, weighted with the scores.
 func (v *Variant) weigh(s *scratch, c *Cache, page, kv int, sums []float32, n, held int) {
 	d := c.headDim
-	whole := d / v.Lanes * v.Lanes
-	if c.t == quant.F16 && v.DotHalf != nil && whole == d {
-		values := c.pages[page].f16[(c.kvHeads+kv)*pagePositions*d:]
-		for i := 0; i < d; i += v.Lanes {
-			v.DotHalf[n-1](&sums[i], d, &s.scores[0], pagePositions, &values[i], d, held, 1)
-		}
+	if c.t == quant.F16 && v.DotHalf != nil && d%v.Lanes == 0 {
+		weighOf(v.Lanes, v.DotHalf, v.DotHalf4, sums, c.pages[page].f16[(c.kvHeads+kv)*pagePositions*d:], s.scores, n, d, held)
 		return
 	}
 	values := c.values(v, page, kv, held, s.values)
-	for i := 0; i < whole; i += v.Lanes {
-		v.DotFloat[n-1](&sums[i], d, &s.scores[0], pagePositions, &values[i], d, held, 1)
-	}
-	for i := 0; i < n && whole < d; i++ {
+	weighOf(v.Lanes, v.DotFloat, v.DotFloat4, sums, values, s.scores, n, d, held)
+	for i := 0; i < n && d%v.Lanes != 0; i++ {
 		for p := range held {
 			w := s.scores[i*pagePositions+p]
-			for j := whole; j < d; j++ {
+			for j := d / v.Lanes * v.Lanes; j < d; j++ {
 				sums[i*d+j] += float32(w * values[p*d+j])
 			}
 		}
+	}
+}
+
+type (
+	product[T any]  = func(y *float32, ldy int, a *float32, lda int, b *T, ldb, k, add int)
+	product4[T any] = func(y *float32, ldy, ystep int, a *float32, lda int, b *T, ldb, step, k, add int)
+)
+
+func scoresOf[T any](lanes int, dot []product[T], dot4 []product4[T], scores []float32, keys []T, queries []float32, n, d, held int) {
+	const together = 4 * maxLanes
+	if n <= len(dot4) && held > together/2 && len(keys) >= together*d {
+		for lane := 0; lane < maxLanes; lane += lanes {
+			dot4[n-1](&scores[lane], pagePositions, maxLanes, &queries[0], d, &keys[lane], maxLanes, maxLanes*d, d, 0)
+		}
+		return
+	}
+	for at := 0; at < held; at += lanes {
+		dot[n-1](&scores[at], pagePositions, &queries[0], d, &keys[at/maxLanes*maxLanes*d+at%maxLanes], maxLanes, d, 0)
+	}
+}
+
+func weighOf[T any](lanes int, dot []product[T], dot4 []product4[T], sums []float32, values []T, weights []float32, n, d, held int) {
+	i := 0
+	for ; n <= len(dot4) && i+4*lanes <= d; i += 4 * lanes {
+		dot4[n-1](&sums[i], d, lanes, &weights[0], pagePositions, &values[i], d, lanes, held, 1)
+	}
+	for ; i+lanes <= d; i += lanes {
+		dot[n-1](&sums[i], d, &weights[0], pagePositions, &values[i], d, held, 1)
 	}
 }
 

@@ -185,6 +185,7 @@ func (g *generator) products() {
 		g.dotFloat("dotFloat", "float32", n)
 		g.dotFloat("dotHalf", "uint16", n)
 	}
+	g.fours()
 }
 
 func (g *generator) table(kind, params string) {
@@ -450,6 +451,109 @@ func (g *generator) floatColumn(load string, n, i int) {
 		}
 		g.p("VBROADCASTSS %s, Y15", row(r, 4*i))
 		g.p("VFMADD231PS Y15, Y%d, Y%d", b, r)
+	}
+}
+
+// fours writes products of a few rows with four times lanes columns, which have
+// more sums at work than a row has alone.
+func (g *generator) fours() {
+	rows := 2
+	if g.t.wide() {
+		rows = 4
+	}
+	for _, kind := range []struct{ name, typ string }{{"dotFloat4", "float32"}, {"dotHalf4", "uint16"}} {
+		fmt.Fprintf(&g.tables, "\t%s%s = []func(y *float32, ldy, ystep int, a *float32, lda int, b *%s, ldb, step, k, add int){", kind.name, g.t.name, kind.typ)
+		for n := 1; n <= rows; n++ {
+			fmt.Fprintf(&g.tables, "%s%s_%d, ", kind.name, g.t.name, n)
+		}
+		g.tables.WriteString("}\n")
+		for n := 1; n <= rows; n++ {
+			g.four(kind.name, kind.typ, n)
+		}
+	}
+}
+
+// four: V0..V4n-1 the sums, four a row; R14, R15 = 3·R14 between column groups
+// of b and then of y.
+func (g *generator) four(name, typ string, n int) {
+	g.function(fmt.Sprintf("%s%s_%d", name, g.t.name, n), "y *float32, ldy int, ystep int, a *float32, lda int, b *"+typ+", ldb int, step int, k int, add int", "")
+	load, shift := "VMOVUPS", 2
+	if typ == "uint16" {
+		load, shift = "VCVTPH2PS", 1
+	}
+	g.load("y", "AX")
+	g.load("ldy", "BX")
+	g.p("SHLQ $2, BX")
+	g.load("ystep", "R14")
+	g.p("SHLQ $2, R14")
+	g.p("LEAQ (R14)(R14*2), R15")
+	g.load("add", "SI")
+	for i := range 4 * n {
+		g.zero(i)
+	}
+	g.p("TESTQ SI, SI")
+	g.p("JZ begin")
+	g.fourResults(n, false)
+	g.label("begin")
+	g.load("a", "R8")
+	g.load("lda", "R12")
+	g.p("SHLQ $2, R12")
+	g.rowPointers(n)
+	g.load("b", "DI")
+	g.load("ldb", "DX")
+	g.p("SHLQ $%d, DX", shift)
+	g.load("step", "R14")
+	g.p("SHLQ $%d, R14", shift)
+	g.p("LEAQ (R14)(R14*2), R15")
+	g.load("k", "CX")
+	g.p("TESTQ CX, CX")
+	g.p("JZ done")
+	g.label("next")
+	for r := range n {
+		if !g.t.wide() {
+			g.p("VBROADCASTSS %s, Y%d", row(r, 0), 14+r)
+		}
+	}
+	for c, index := range []string{"", "(R14*1)", "(R14*2)", "(R15*1)"} {
+		b := 12
+		if g.t.wide() {
+			b = 28 + c
+		}
+		g.p("%s (DI)%s, %s", load, index, g.v(b))
+		for r := range n {
+			if g.t.wide() {
+				g.p("VFMADD231PS.BCST %s, Z%d, Z%d", row(r, 0), b, 4*r+c)
+			} else {
+				g.p("VFMADD231PS Y%d, Y%d, Y%d", 14+r, b, 4*r+c)
+			}
+		}
+	}
+	g.p("ADDQ DX, DI")
+	g.advance(n, 4)
+	g.p("DECQ CX")
+	g.p("JNZ next")
+	g.label("done")
+	g.load("ystep", "R14")
+	g.p("SHLQ $2, R14")
+	g.p("LEAQ (R14)(R14*2), R15")
+	g.fourResults(n, true)
+	g.ret()
+}
+
+// fourResults moves the sums from or to y.
+func (g *generator) fourResults(n int, store bool) {
+	g.p("MOVQ AX, SI")
+	for r := range n {
+		for c, index := range []string{"", "(R14*1)", "(R14*2)", "(R15*1)"} {
+			from, to := "(SI)"+index, g.v(4*r+c)
+			if store {
+				from, to = to, from
+			}
+			g.p("VMOVUPS %s, %s", from, to)
+		}
+		if r+1 < n {
+			g.p("ADDQ BX, SI")
+		}
 	}
 }
 

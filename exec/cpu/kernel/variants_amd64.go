@@ -29,6 +29,7 @@ func init() {
 		Unpack4: unpack4AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
 		UnpackF32: unpackF32AVX2, UnpackF16: unpackF16AVX2, UnpackBF16: unpackBF16AVX2,
 		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
+		DotFloat4: dotFloat4AVX2, DotHalf4: dotHalf4AVX2,
 		Vec4: vec4AVX2, Vec8: vec8AVX2, VecMin: vecMinAVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
@@ -39,6 +40,7 @@ func init() {
 		UnpackF32: unpackF32AVX512VNNI, UnpackF16: unpackF16AVX512VNNI, UnpackBF16: unpackBF16AVX512VNNI,
 		Vec4: vec4AVX512, Vec8: vec8AVX512, VecMin: vecMinAVX512,
 		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
+		DotFloat4: dotFloat4AVX512VNNI, DotHalf4: dotHalf4AVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
 	}
