@@ -22,6 +22,37 @@ type Acts struct {
 	x      []float32 // N × Cols, the caller's
 	blocks []Block   // N × pitch
 	pitch  int       // blocks from row to row
+	planes planes    // instead of blocks, where the variant reads planes
+}
+
+// planes are activations as Variant.Planar reads them.
+type planes struct {
+	q    []int8    // 32 a block
+	d, s []float32 // one a block
+}
+
+func (p *planes) room(rows, blocks int) {
+	p.q, p.d, p.s = aligned(p.q, rows*blocks*quant.BlockSize), aligned(p.d, rows*blocks), aligned(p.s, rows*blocks)
+}
+
+// from narrows p to what begins at a row.
+func (p *planes) from(row, blocks int) planes {
+	if p.d == nil {
+		return planes{}
+	}
+	at := row * blocks
+	return planes{p.q[at*quant.BlockSize:], p.d[at:], p.s[at:]}
+}
+
+// quantise writes row r, which is x, by way of b.
+func (p *planes) quantise(v *Variant, b *Block, r int, x []float32) {
+	blocks := len(x) / quant.BlockSize
+	for i := range blocks {
+		v.Quantise(b, &x[i*quant.BlockSize], 1)
+		at := r*blocks + i
+		copy(p.q[at*quant.BlockSize:(at+1)*quant.BlockSize], b.Q[:])
+		p.d[at], p.s[at] = b.D, b.S
+	}
 }
 
 // blockPitch is how many blocks lie between rows of cols activations, 4 modulo
@@ -39,6 +70,13 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	if !e.quantises(cols) {
 		return
 	}
+	if e.k.Planar != nil {
+		a.planes.room(n, cols/quant.BlockSize)
+		for r := range n {
+			a.planes.quantise(e.k, &e.local[0].block, r, x[r*cols:(r+1)*cols])
+		}
+		return
+	}
 	a.pitch = blockPitch(cols)
 	a.blocks = aligned(a.blocks, n*a.pitch)
 	e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
@@ -53,6 +91,7 @@ type view struct {
 	x       []float32
 	blocks  []Block
 	pitch   int
+	planes  planes
 }
 
-func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch} }
+func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.planes} }

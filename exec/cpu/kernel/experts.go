@@ -20,6 +20,7 @@ type expertsTask struct {
 	gathered, inner     view    // the pairs' activations before gate and up, and before down
 	gatheredX, innerX   []float32
 	gatheredQ, innerQ   []Block
+	gatheredP, innerP   planes
 	gu                  []float32
 	counts              []int
 	phase, rows, chunks int
@@ -101,7 +102,13 @@ func (t *expertsTask) room() {
 	t.gu = aligned(t.gu, pairs*2*t.inter)
 	t.innerX = aligned(t.innerX, pairs*t.inter)
 	t.inner = view{cols: t.inter, x: t.innerX}
-	if e.quantises(t.inter) {
+	planar := e.k.Planar != nil
+	switch {
+	case !e.quantises(t.inter):
+	case planar:
+		t.innerP.room(pairs, t.inter/quant.BlockSize)
+		t.inner.planes = t.innerP
+	default:
 		t.inner.pitch = blockPitch(t.inter)
 		t.innerQ = aligned(t.innerQ, pairs*t.inner.pitch)
 		t.inner.blocks = t.innerQ
@@ -111,10 +118,14 @@ func (t *expertsTask) room() {
 		return
 	}
 	t.gathered = view{cols: cols, pitch: t.input.pitch}
-	if t.gatheredFloats() {
+	switch {
+	case t.gatheredFloats():
 		t.gatheredX = aligned(t.gatheredX, pairs*cols)
 		t.gathered.x = t.gatheredX
-	} else {
+	case planar:
+		t.gatheredP.room(pairs, cols/quant.BlockSize)
+		t.gathered.planes = t.gatheredP
+	default:
 		t.gatheredQ = aligned(t.gatheredQ, pairs*t.input.pitch)
 		t.gathered.blocks = t.gatheredQ
 	}
@@ -148,7 +159,7 @@ func (t *expertsTask) run(thread int) {
 		case expertsGateUp:
 			t.gateUpUnit(s, u)
 		case expertsSwiGLU:
-			t.swiGLU(u)
+			t.swiGLU(s, u)
 		case expertsDown:
 			t.downUnit(s, u)
 		}
@@ -157,18 +168,25 @@ func (t *expertsTask) run(thread int) {
 
 // gather copies a pair's row to where its expert's rows lie together.
 func (t *expertsTask) gather(pair int) {
-	row := int(t.choice[pair]) / t.k
-	if p := t.input.pitch; !t.gatheredFloats() {
+	row, cols := int(t.choice[pair])/t.k, t.input.cols
+	switch {
+	case t.gatheredFloats():
+		copy(t.gatheredX[pair*cols:(pair+1)*cols], t.input.x[row*cols:])
+	case t.e.k.Planar != nil:
+		blocks := cols / quant.BlockSize
+		from, to := t.input.planes.from(row, blocks), t.gatheredP.from(pair, blocks)
+		copy(to.q[:cols], from.q)
+		copy(to.d[:blocks], from.d)
+		copy(to.s[:blocks], from.s)
+	default:
+		p := t.input.pitch
 		copy(t.gatheredQ[pair*p:(pair+1)*p], t.input.blocks[row*p:])
-		return
 	}
-	cols := t.input.cols
-	copy(t.gatheredX[pair*cols:(pair+1)*cols], t.input.x[row*cols:])
 }
 
 // of narrows v, the pairs' activations, to an expert's.
 func (a *activeExpert) of(v *view) view {
-	part := view{n: a.to - a.from, cols: v.cols, pitch: v.pitch}
+	part := view{n: a.to - a.from, cols: v.cols, pitch: v.pitch, planes: v.planes.from(a.from, v.cols/quant.BlockSize)}
 	if v.x != nil {
 		part.x = v.x[a.from*v.cols:]
 	}
@@ -188,10 +206,13 @@ func (t *expertsTask) gateUpUnit(s *scratch, u int) {
 	t.e.unit(s, &t.gateUp, a.expert*wide+first, min(t.rows, wide-first), &x, t.gu[a.from*wide+first:], wide)
 }
 
-func (t *expertsTask) swiGLU(pair int) {
+func (t *expertsTask) swiGLU(s *scratch, pair int) {
 	x := t.innerX[pair*t.inter : (pair+1)*t.inter]
 	t.e.k.swiGLU(x, t.gu[2*pair*t.inter:2*(pair+1)*t.inter])
-	if t.inner.blocks != nil {
+	switch {
+	case t.inner.planes.d != nil:
+		t.innerP.quantise(t.e.k, &s.block, pair, x)
+	case t.inner.blocks != nil:
 		t.e.k.Quantise(&t.innerQ[pair*t.inner.pitch], &x[0], t.inter/quant.BlockSize)
 	}
 }

@@ -94,6 +94,9 @@ func (t *matmulTask) run(thread int) {
 func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
 	switch {
 	case x.n == 0 || rows == 0:
+	case quantised(w.Type) && e.quantises(x.cols) && e.k.Planar != nil:
+		q, d := rowBytes(w)
+		e.k.Planar(&y[0], ldy, w.Type, &w.Quants[first*q], &w.Scales[first*d], rows, x.cols/quant.BlockSize, &x.planes.q[0], &x.planes.d[0], &x.planes.s[0], x.n)
 	case quantised(w.Type) && e.quantises(x.cols):
 		e.unitBlocks(s, w, first, rows, x, y, ldy)
 	default:

@@ -12,7 +12,11 @@ import (
 // activations again.
 const referenceLanes = 4
 
-func init() {
+func init() { Register(Reference()) }
+
+// Reference returns the kernels in plain Go: what a variant from outside this
+// package begins with and overrides.
+func Reference() Variant {
 	v := Variant{Name: "reference", Lanes: referenceLanes, Panel: 4}
 	v.Unpack4 = unpackReference(unpackNibbles, 16)
 	v.Unpack8 = unpackReference(unpackBytes, 32)
@@ -26,7 +30,8 @@ func init() {
 		v.DotMin = append(v.DotMin, dotMinReference(n))
 		v.DotFloat = append(v.DotFloat, dotFloatReference(n))
 	}
-	Register(v)
+	v.fill()
+	return v
 }
 
 // fill takes from the reference what does not depend on Lanes and is not given.

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strings"
 	"sync"
+
+	"github.com/potluck-llm/potluck/quant"
 )
 
 // maxPanel bounds Variant.Panel, maxLanes Variant.Lanes.
@@ -69,6 +71,13 @@ type Variant struct {
 	// unpackGroup blocks and unpacked scales, and may prefetch what follows the strip.
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
+
+	// Planar, optional, multiplies quantised weights as they lie (rows × blocks;
+	// q and d begin the rows' planes) with n rows of activations in planes of their
+	// own: y[r·ldy+row]. xq has 32·blocks numbers a row, xd (scales) and xs (scale
+	// times sum of the quants) have blocks. It stands in for Unpack4, Unpack8,
+	// Scales, Pairs, Dot and Vec, and must not let n change a row's result.
+	Planar func(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, xq *int8, xd, xs *float32, n int)
 
 	// Quantise turns blocks·32 floats into blocks.
 	Quantise func(dst *Block, x *float32, blocks int)
