@@ -1,10 +1,6 @@
 package kernel
 
-import (
-	"unsafe"
-
-	"github.com/potluck-llm/potluck/quant"
-)
+import "github.com/potluck-llm/potluck/quant"
 
 // pagePositions is how many positions a cache grows by, and how many one step
 // of the online softmax takes.
@@ -16,16 +12,18 @@ const pagePositions = 64
 type Cache struct {
 	t                quant.Type
 	kvHeads, headDim int
-	positions        int
 	pages            []page
 }
 
-// A page holds pagePositions positions. In q8_0 each position's head is blocks
-// of 32 with a scale of their own.
+// A page holds pagePositions positions:
 //
 //	keys    [kvHead][pagePositions/maxLanes][headDim][maxLanes]
 //	values  [kvHead][pagePositions][headDim]
-//	scales  [kvHead][pagePositions][headDim/32], keys' and values'
+//
+// and in q8_0 their scales:
+//
+//	keys'    [kvHead][pagePositions/maxLanes][headDim/32][maxLanes]
+//	values'  [kvHead][pagePositions][headDim/32]
 type page struct {
 	f32              []float32 // keys, then values
 	f16              []uint16
@@ -43,7 +41,7 @@ func NewCache(t quant.Type, positions, kvHeads, headDim int) *Cache {
 	default:
 		t = quant.F16
 	}
-	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, positions: positions}
+	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, pages: make([]page, 0, ceilDiv(positions, pagePositions))}
 }
 
 // Bytes is the memory in use.
@@ -101,19 +99,20 @@ func (c *Cache) Store(pos int, k, v []float32) {
 				p.f16[keys+i*maxLanes] = quant.F32ToF16(f)
 			}
 		default:
-			scales := (h*pagePositions + at) * d / quant.BlockSize
-			store8(p.q8[keys:], maxLanes, p.kScales[scales:], k)
-			store8(p.q8[values:], 1, p.vScales[scales:], v)
+			per := d / quant.BlockSize
+			store8(p.q8[keys:], maxLanes, p.kScales[(h*pagePositions+at/maxLanes*maxLanes)*per+at%maxLanes:], maxLanes, k)
+			store8(p.q8[values:], 1, p.vScales[(h*pagePositions+at)*per:], 1, v)
 		}
 	}
 }
 
-// store8 quantises x per block, its numbers step apart in q.
-func store8(q []int8, step int, scales, x []float32) {
+// store8 quantises x per block, its numbers step apart in q and its scales
+// scaleStep.
+func store8(q []int8, step int, scales []float32, scaleStep int, x []float32) {
 	var b Block
 	for i := 0; i < len(x); i += quant.BlockSize {
 		quantiseReference(&b, &x[i], 1)
-		scales[i/quant.BlockSize] = b.D
+		scales[i/quant.BlockSize*scaleStep] = b.D
 		for j, v := range b.Q {
 			q[(i+j)*step] = v
 		}
@@ -132,16 +131,7 @@ func (c *Cache) keys(v *Variant, number, head, n int, buf []float32) []float32 {
 		v.DecodeF16(&buf[0], &p.f16[from], size)
 		return buf[:size]
 	}
-	scales := p.kScales[head*pagePositions*d/quant.BlockSize:]
-	per := d / quant.BlockSize
-	for sub := 0; sub*maxLanes*d < size; sub++ {
-		for i := range d {
-			at := (sub*d + i) * maxLanes
-			for lane, q := range p.q8[from+at : from+at+maxLanes] {
-				buf[at+lane] = float32(q) * scales[(sub*maxLanes+lane)*per+i/quant.BlockSize]
-			}
-		}
-	}
+	v.DecodeKeys8(&buf[0], &p.q8[from], &p.kScales[head*pagePositions*d/quant.BlockSize], size/(quant.BlockSize*maxLanes))
 	return buf[:size]
 }
 
@@ -156,19 +146,6 @@ func (c *Cache) values(v *Variant, number, head, n int, buf []float32) []float32
 		v.DecodeF16(&buf[0], &p.f16[from], size)
 		return buf[:size]
 	}
-	scales := p.vScales[head*pagePositions*d/quant.BlockSize:]
-	for b := 0; b < size/quant.BlockSize; b++ {
-		s, at := scales[b], b*quant.BlockSize
-		for i, q := range p.q8[from+at : from+at+quant.BlockSize] {
-			buf[at+i] = float32(q) * s
-		}
-	}
+	v.DecodeValues8(&buf[0], &p.q8[from], &p.vScales[head*pagePositions*d/quant.BlockSize], size/quant.BlockSize)
 	return buf[:size]
-}
-
-func decodeF16Reference(dst *float32, src *uint16, n int) {
-	out, in := unsafe.Slice(dst, n), unsafe.Slice(src, n)
-	for i, h := range in {
-		out[i] = quant.F16ToF32(h)
-	}
 }

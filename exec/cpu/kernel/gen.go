@@ -802,6 +802,8 @@ func (g *generator) elementwise() {
 	g.reductions()
 	g.scaleMul()
 	g.decodeF16()
+	g.decode8("decodeKeys8")
+	g.decode8("decodeValues8")
 	g.swiGLU()
 	g.expSum()
 }
@@ -979,6 +981,42 @@ func (g *generator) decodeF16() {
 	g.p("DECQ CX")
 	g.p("JNZ one")
 	g.label("done")
+	g.ret()
+}
+
+// decode8 turns blocks of int8 into float32: of keys, 32 numbers of 16 positions
+// each with a scale of its own, or of values, 32 numbers with one scale.
+func (g *generator) decode8(name string) {
+	g.function(name+g.t.name, "dst *float32, src *int8, scales *float32, blocks int", "")
+	g.load("dst", "DI")
+	g.load("src", "SI")
+	g.load("scales", "DX")
+	g.load("blocks", "CX")
+	g.label("next")
+	numbers, perRow := 32, 1
+	if name == "decodeKeys8" {
+		numbers, perRow = 512, 16
+		for i := range 16 / g.t.lanes {
+			g.p("VMOVUPS %d(DX), %s", i*g.t.bytes(), g.v(8+i))
+		}
+	} else {
+		g.p("VBROADCASTSS (DX), %s", g.v(8))
+	}
+	for i := range numbers / g.t.lanes {
+		scale := 8
+		if perRow == 16 {
+			scale += i % (16 / g.t.lanes)
+		}
+		g.p("VPMOVSXBD %d(SI), %s", i*g.t.lanes, g.v(i%4))
+		g.p("VCVTDQ2PS %s, %s", g.v(i%4), g.v(i%4))
+		g.p("VMULPS %s, %s, %s", g.v(scale), g.v(i%4), g.v(i%4))
+		g.p("VMOVUPS %s, %d(DI)", g.v(i%4), i*g.t.bytes())
+	}
+	g.p("ADDQ $%d, SI", numbers)
+	g.p("ADDQ $%d, DI", 4*numbers)
+	g.p("ADDQ $%d, DX", 4*perRow)
+	g.p("DECQ CX")
+	g.p("JNZ next")
 	g.ret()
 }
 

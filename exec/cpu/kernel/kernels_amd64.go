@@ -303,6 +303,12 @@ func scaleMulAVX512VNNI(y *float32, x *float32, w *float32, scale float32, n int
 func decodeF16AVX512VNNI(dst *float32, src *uint16, n int)
 
 //go:noescape
+func decodeKeys8AVX512VNNI(dst *float32, src *int8, scales *float32, blocks int)
+
+//go:noescape
+func decodeValues8AVX512VNNI(dst *float32, src *int8, scales *float32, blocks int)
+
+//go:noescape
 func swiGLUAVX512VNNI(y *float32, gu *float32, n int)
 
 //go:noescape
@@ -487,6 +493,12 @@ func scaleMulAVX2(y *float32, x *float32, w *float32, scale float32, n int)
 
 //go:noescape
 func decodeF16AVX2(dst *float32, src *uint16, n int)
+
+//go:noescape
+func decodeKeys8AVX2(dst *float32, src *int8, scales *float32, blocks int)
+
+//go:noescape
+func decodeValues8AVX2(dst *float32, src *int8, scales *float32, blocks int)
 
 //go:noescape
 func swiGLUAVX2(y *float32, gu *float32, n int)

@@ -54,6 +54,12 @@ func (v *Variant) fill() {
 	if v.DecodeF16 == nil {
 		v.DecodeF16 = decodeF16Reference
 	}
+	if v.DecodeKeys8 == nil {
+		v.DecodeKeys8 = decodeKeys8Reference
+	}
+	if v.DecodeValues8 == nil {
+		v.DecodeValues8 = decodeValues8Reference
+	}
 	if v.Max == nil {
 		v.Max = maxReference
 	}
@@ -275,4 +281,27 @@ func maxReference(x *float32, n int) float32 {
 		largest = max(largest, f)
 	}
 	return largest
+}
+
+func decodeF16Reference(dst *float32, src *uint16, n int) {
+	out, in := unsafe.Slice(dst, n), unsafe.Slice(src, n)
+	for i, h := range in {
+		out[i] = quant.F16ToF32(h)
+	}
+}
+
+func decodeKeys8Reference(dst *float32, src *int8, scales *float32, blocks int) {
+	const numbers = quant.BlockSize * maxLanes
+	out, in, d := unsafe.Slice(dst, blocks*numbers), unsafe.Slice(src, blocks*numbers), unsafe.Slice(scales, blocks*maxLanes)
+	for i, q := range in {
+		out[i] = float32(q) * d[i/numbers*maxLanes+i%maxLanes]
+	}
+}
+
+func decodeValues8Reference(dst *float32, src *int8, scales *float32, blocks int) {
+	const numbers = quant.BlockSize
+	out, in, d := unsafe.Slice(dst, blocks*numbers), unsafe.Slice(src, blocks*numbers), unsafe.Slice(scales, blocks)
+	for i, q := range in {
+		out[i] = float32(q) * d[i/numbers]
+	}
 }

@@ -92,6 +92,9 @@ type Variant struct {
 	ExpSum func(x *float32, n int, max float32) float32
 	// DecodeF16 turns n halves into float32.
 	DecodeF16 func(dst *float32, src *uint16, n int)
+	// DecodeKeys8 turns blocks of 32 numbers × maxLanes positions of int8 into
+	// float32, each position with its scale; DecodeValues8 blocks of 32 with one.
+	DecodeKeys8, DecodeValues8 func(dst *float32, src *int8, scales *float32, blocks int)
 	// Max of n floats, n a multiple of 16, n > 0.
 	Max func(x *float32, n int) float32
 }

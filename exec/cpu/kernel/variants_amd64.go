@@ -33,6 +33,7 @@ func init() {
 		Vec4: vec4AVX2, Vec8: vec8AVX2, VecMin: vecMinAVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
+		DecodeKeys8: decodeKeys8AVX2, DecodeValues8: decodeValues8AVX2,
 	})
 	wide := Variant{
 		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
@@ -43,6 +44,7 @@ func init() {
 		DotFloat4: dotFloat4AVX512VNNI, DotHalf4: dotHalf4AVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
+		DecodeKeys8: decodeKeys8AVX512VNNI, DecodeValues8: decodeValues8AVX512VNNI,
 	}
 	Register(wide)
 	wide.Name, wide.Rank, wide.Panel = "avx512vnni", 30, 16
