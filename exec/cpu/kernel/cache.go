@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/potluck-llm/potluck/quant"
+import (
+	"fmt"
+
+	"github.com/potluck-llm/potluck/quant"
+)
 
 // pagePositions is how many positions a cache grows by, and how many one step
 // of the online softmax takes.
@@ -12,6 +16,7 @@ const pagePositions = 64
 type Cache struct {
 	t                quant.Type
 	kvHeads, headDim int
+	positions        int
 	pages            []page
 }
 
@@ -41,7 +46,7 @@ func NewCache(t quant.Type, positions, kvHeads, headDim int) *Cache {
 	default:
 		t = quant.F16
 	}
-	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, pages: make([]page, 0, ceilDiv(positions, pagePositions))}
+	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, positions: positions}
 }
 
 // Bytes is the memory in use.
@@ -76,6 +81,9 @@ func (c *Cache) grow() {
 // Store keeps k and v (kvHeads × headDim) as position pos, which is at most one
 // beyond the highest that was stored.
 func (c *Cache) Store(pos int, k, v []float32) {
+	if uint(pos) >= uint(c.positions) {
+		panic(fmt.Sprintf("kernel: position %d of a cache of %d", pos, c.positions))
+	}
 	for pos/pagePositions >= len(c.pages) {
 		c.grow()
 	}

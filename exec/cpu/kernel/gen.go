@@ -26,6 +26,8 @@ func main() {
 		g.elementwise()
 	}
 	g.vectors(avx512vnni, vecRows, g.vec)
+	g.vecFloats(avx512vnni, 4)
+	g.vecFloats(avx2, 2)
 	g.vectors(avx512, 2, g.vecMadd)
 	g.vectors(avx2, 2, g.vecMadd)
 	g.write()
@@ -768,22 +770,12 @@ func (g *generator) unpackFloats(t string) {
 		size = 4
 	}
 	for c := range 16 / lanes {
-		for r := range lanes {
-			at := row(r, c*lanes*size)
-			switch t {
-			case "F32":
-				g.p("%s %s, %s", g.vmov(), at, g.v(r))
-			case "F16":
-				g.p("VCVTPH2PS %s, %s", at, g.v(r))
-			default:
-				g.p("VPMOVZXWD %s, %s", at, g.v(r))
-				g.p("VPSLLD $16, %s, %s", g.v(r), g.v(r))
-			}
-		}
+		g.loadFloats(t, c)
 		g.transpose(func(reg, lane, t, temp int) {
 			g.p("%s %s, %d(DI)", g.vmov(), g.v(reg), (c*lanes+4*lane+t)*g.t.bytes())
 		})
 	}
+	g.prefetch(lanes * 16 * size)
 	g.p("ADDQ $%d, DI", 16*g.t.bytes())
 	g.advance(lanes, 16*size)
 	g.p("DECQ CX")
@@ -1345,6 +1337,90 @@ func (g *generator) vec(kind, m string, n int) {
 		g.advance(16, 64)
 	}
 	g.vecEnd(m, n, 28)
+}
+
+// vecFloats writes the same for floats: the strip's rows are transposed sixteen
+// columns at a time and multiplied column after column.
+//
+//	V0.. the strip's rows, then their columns; four temporaries behind; V28.., on
+//	256 bits V14.., the results
+func (g *generator) vecFloats(t target, rows int) {
+	g.t = t
+	for _, typ := range []string{"F32", "F16", "BF16"} {
+		fmt.Fprintf(&g.tables, "\tvec%s%s = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){", typ, g.t.name)
+		for n := 1; n <= rows; n++ {
+			fmt.Fprintf(&g.tables, "vec%s%s_%d, ", typ, g.t.name, n)
+		}
+		g.tables.WriteString("}\n")
+		for n := 1; n <= rows; n++ {
+			g.vecFloat(typ, n)
+		}
+	}
+}
+
+func (g *generator) vecFloat(typ string, n int) {
+	g.function(fmt.Sprintf("vec%s%s_%d", typ, g.t.name, n), "y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int", "")
+	g.load("x", "DI")
+	g.load("ldx", "R14")
+	g.p("SHLQ $2, R14")
+	g.p("LEAQ (R14)(R14*2), R15")
+	g.stripPointers()
+	result, lanes, size := 14, g.t.lanes, map[string]int{"F32": 4, "F16": 2, "BF16": 2}[typ]
+	if g.t.wide() {
+		result = 28
+	}
+	for r := range n {
+		g.zero(result + r)
+	}
+	g.label("next")
+	for c := range 16 / lanes {
+		g.loadFloats(typ, c)
+		g.columnsInLanes()
+		for lane := range lanes / 4 {
+			for t := range 4 {
+				g.lane(lane, t, lanes)
+				for r := range n {
+					at := actRow(r, 4*(c*lanes+4*lane+t))
+					if g.t.wide() {
+						g.p("VFMADD231PS.BCST %s, Z16, Z%d", at, result+r)
+						continue
+					}
+					g.p("VBROADCASTSS %s, Y9", at)
+					g.p("VFMADD231PS Y9, Y8, Y%d", result+r)
+				}
+			}
+		}
+	}
+	g.prefetch(lanes * 16 * size)
+	g.advance(lanes, 16*size)
+	g.p("ADDQ $64, DI")
+	g.p("DECQ CX")
+	g.p("JNZ next")
+	g.load("y", "AX")
+	g.load("ldy", "BX")
+	g.p("SHLQ $2, BX")
+	for r := range n {
+		g.p("VMOVUPS %s, (AX)", g.v(result+r))
+		if r+1 < n {
+			g.p("ADDQ BX, AX")
+		}
+	}
+	g.ret()
+}
+
+// loadFloats reads columns c·lanes.. of a strip's rows as float32.
+func (g *generator) loadFloats(typ string, c int) {
+	for r := range g.t.lanes {
+		switch typ {
+		case "F32":
+			g.p("%s %s, %s", g.vmov(), row(r, 4*c*g.t.lanes), g.v(r))
+		case "F16":
+			g.p("VCVTPH2PS %s, %s", row(r, 2*c*g.t.lanes), g.v(r))
+		default:
+			g.p("VPMOVZXWD %s, %s", row(r, 2*c*g.t.lanes), g.v(r))
+			g.p("VPSLLD $16, %s, %s", g.v(r), g.v(r))
+		}
+	}
 }
 
 // vecMask is the word that makes a vector of weights unsigned numbers.

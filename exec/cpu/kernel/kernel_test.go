@@ -106,6 +106,12 @@ func TestProducts(t *testing.T) {
 					rows, cols, n := 1+r.IntN(70), quant.BlockSize*(1+r.IntN(9)), 1+r.IntN(40)
 					if !typ.Quantised() {
 						cols = 1 + r.IntN(600)
+						if r.IntN(2) == 0 {
+							cols = ceilDiv(cols, floatGroup) * floatGroup
+						}
+					}
+					if r.IntN(2) == 0 {
+						n = 1 + r.IntN(9)
 					}
 					w, x := randomMatrix(t, r, typ, rows, cols), random(r, n*cols)
 					y := make([]float32, n*rows+1)

@@ -543,6 +543,60 @@ func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, 
 func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 //go:noescape
+func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF32AVX512VNNI_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF32AVX512VNNI_3(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF32AVX512VNNI_4(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX512VNNI_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX512VNNI_3(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX512VNNI_4(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX512VNNI_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX512VNNI_3(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX512VNNI_4(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF32AVX2_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF32AVX2_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX2_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecF16AVX2_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX2_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
+func vecBF16AVX2_2(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
+
+//go:noescape
 func vec4AVX512_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
 
 //go:noescape
@@ -599,6 +653,12 @@ var (
 	vec4AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512VNNI_1, vec4AVX512VNNI_2, vec4AVX512VNNI_3, vec4AVX512VNNI_4}
 	vec8AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512VNNI_1, vec8AVX512VNNI_2, vec8AVX512VNNI_3, vec8AVX512VNNI_4}
 	vecMinAVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512VNNI_1, vecMinAVX512VNNI_2, vecMinAVX512VNNI_3, vecMinAVX512VNNI_4}
+	vecF32AVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF32AVX512VNNI_1, vecF32AVX512VNNI_2, vecF32AVX512VNNI_3, vecF32AVX512VNNI_4}
+	vecF16AVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF16AVX512VNNI_1, vecF16AVX512VNNI_2, vecF16AVX512VNNI_3, vecF16AVX512VNNI_4}
+	vecBF16AVX512VNNI   = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecBF16AVX512VNNI_1, vecBF16AVX512VNNI_2, vecBF16AVX512VNNI_3, vecBF16AVX512VNNI_4}
+	vecF32AVX2          = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF32AVX2_1, vecF32AVX2_2}
+	vecF16AVX2          = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF16AVX2_1, vecF16AVX2_2}
+	vecBF16AVX2         = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecBF16AVX2_1, vecBF16AVX2_2}
 	vec4AVX512          = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512_1, vec4AVX512_2}
 	vec8AVX512          = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512_1, vec8AVX512_2}
 	vecMinAVX512        = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512_1, vecMinAVX512_2}

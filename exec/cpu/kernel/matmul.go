@@ -290,6 +290,9 @@ const floatChunk = 512
 // unitFloats is unit for float weights, and for quantised ones whose
 // activations are not. Columns come in order in one accumulator per result.
 func (e *Engine) unitFloats(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
+	if e.vecFloats(w, &first, &rows, x, &y, ldy) {
+		return
+	}
 	lanes := e.k.Lanes
 	strips := ceilDiv(rows, lanes)
 	s.floats = aligned(s.floats, strips*floatChunk*lanes)
@@ -306,6 +309,32 @@ func (e *Engine) unitFloats(s *scratch, w *quant.Matrix, first, rows int, x *vie
 			}
 		}
 	}
+}
+
+// vecFloats is vecUnit for float weights.
+func (e *Engine) vecFloats(w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
+	vec, lanes := e.k.VecF32, e.k.Lanes
+	switch w.Type {
+	case quant.F32:
+	case quant.F16:
+		vec = e.k.VecF16
+	case quant.BF16:
+		vec = e.k.VecBF16
+	default:
+		return false
+	}
+	if x.n > len(vec) || w.Cols%floatGroup != 0 {
+		return false
+	}
+	stride, _ := rowBytes(w)
+	for ; *rows >= lanes; *rows -= lanes {
+		vec[x.n-1](&(*y)[0], ldy, &w.Quants[*first*stride], stride, &x.x[0], x.cols, w.Cols/floatGroup)
+		*first += lanes
+		if *rows > lanes {
+			*y = (*y)[lanes:]
+		}
+	}
+	return *rows == 0
 }
 
 // dotFloats adds cols columns of n rows of x times strip i.

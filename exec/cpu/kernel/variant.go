@@ -72,6 +72,10 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
+	// VecF32, F16 and BF16 do so with floats, sixteen columns a group, equal to the
+	// bit with Unpack and DotFloat.
+	VecF32, VecF16, VecBF16 []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int)
+
 	// Planar, optional, multiplies quantised weights as they lie (rows × blocks;
 	// q and d begin the rows' planes) with n rows of activations in planes of their
 	// own: y[r·ldy+row]. xq has 32·blocks numbers a row, xd (scales) and xs (scale
