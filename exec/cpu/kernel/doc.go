@@ -21,6 +21,9 @@
 // Different variants round differently and agree within the bounds that the
 // tests state.
 //
+// A few rows are bound by reading weights: they are multiplied with a strip as it
+// is transposed in registers, while the strip behind it is prefetched (Vec kernels).
+//
 // Activations are quantised per block of 32 to int8 with a float32 scale,
 // d = max|x|/127; Options.Exact multiplies them as they are.
 //
@@ -28,7 +31,11 @@
 //
 // A Variant is a set of kernels for one kind of processor. "reference" is plain
 // Go; Register adds others, also from outside this package. The assembly is
-// written by gen.go (go generate): plain `go build` needs neither cgo nor flags.
+// written by gen.go and genneon.go (go generate): plain `go build` needs neither
+// cgo nor flags. The kernels for arm64 are tested on any Linux machine that has
+// qemu-user:
+//
+//	GOARCH=arm64 go test -c -o kernel.test . && qemu-aarch64 ./kernel.test
 package kernel
 
 //go:generate go run gen.go

@@ -12,6 +12,10 @@ import (
 // microseconds, 200 times a token) happens once a token at most.
 const spinFor = 100 * time.Microsecond
 
+// spinsBetween is how often a thread polls, some microseconds in all, before it
+// lets other goroutines run: several engines may share the cores.
+const spinsBetween = 64
+
 // A task is work that threads share. Threads divide it among themselves.
 type task interface{ run(thread int) }
 
@@ -53,7 +57,7 @@ func (p *pool) do(t task) {
 	t.run(0)
 	for spins := 1; p.pending.Load() != 0; spins++ {
 		pause()
-		if spins%2048 == 0 { // a worker waits for a core: give it ours
+		if spins%spinsBetween == 0 { // perhaps a worker waits for our core
 			runtime.Gosched()
 		}
 	}
@@ -90,9 +94,10 @@ func (p *pool) await(w *poolWorker, seen uint32) uint32 {
 			return r
 		}
 		pause()
-		if spins%64 != 0 {
+		if spins%spinsBetween != 0 {
 			continue
 		}
+		runtime.Gosched()
 		if since.IsZero() {
 			since = time.Now()
 		} else if time.Since(since) > spinFor {

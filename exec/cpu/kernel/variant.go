@@ -41,7 +41,8 @@ type Variant struct {
 	// Unpack4 writes, for each of 4·groups blocks of nibbles, eight vectors of
 	// Lanes × 4 bytes: vector j holds elements 4j..4j+3 (0..15) of each lane.
 	Unpack4 func(dst, src *byte, stride, groups int)
-	// Unpack8 does so for blocks of int8, adding 128 so that they are unsigned.
+	// Unpack8 does so for blocks of int8, which it makes unsigned by adding 128
+	// where Dot8 wants them so.
 	Unpack8 func(dst, src *byte, stride, groups int)
 	// Scales writes 4·groups vectors of Lanes float32 from rows of f16.
 	Scales func(dst *float32, src *byte, stride, groups int)
