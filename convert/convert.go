@@ -40,6 +40,7 @@ type Report struct {
 	Bytes   int64              // of the store
 	Types   map[string]int64   // bytes by element type
 	Errors  map[string]float64 // relative RMS error by class of tensor, sampled
+	Notes   []string           // what the result cannot say
 	Elapsed time.Duration
 	Resumed int64
 }
@@ -462,6 +463,9 @@ func (r *Report) Print(w io.Writer) {
 		for _, name := range sortedKeys(r.Errors) {
 			fmt.Fprintf(w, "  %-16s %.4f\n", name, r.Errors[name])
 		}
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(w, "note:", note)
 	}
 }
 

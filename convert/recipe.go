@@ -29,15 +29,20 @@ func (s *source) typesOf(recipe string, tensors []model.Tensor) (func(t model.Te
 }
 
 func (s *source) typeOf(recipe string, t model.Tensor) (quant.Type, error) {
-	switch recipe {
-	case "mixed":
-		name := t.Name[strings.LastIndexByte(t.Name, '.')+1:]
+	if recipe == "source" {
+		return s.nearest(t)
+	}
+	return recipeType(recipe, t.Name)
+}
+
+// recipeType is the type that a recipe gives to a tensor, whatever the source.
+func recipeType(recipe, name string) (quant.Type, error) {
+	if recipe == "mixed" {
+		name = name[strings.LastIndexByte(name, '.')+1:]
 		if name == "embed" || name == "head" || name == "v" || name == "down" {
 			return quant.Q8_0, nil
 		}
 		return quant.Q4_0, nil
-	case "source":
-		return s.nearest(t)
 	}
 	typ, err := quant.ParseType(recipe)
 	if err != nil {

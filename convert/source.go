@@ -29,6 +29,7 @@ type source struct {
 
 	tokenizer, generation json.RawMessage
 	template, license     string
+	vocabulary            []model.Pair // a GGUF file's tokenizer as it stands there
 }
 
 // openSource opens a Hugging Face folder or a GGUF file.
@@ -176,6 +177,7 @@ func openGGUF(path string) (*source, error) {
 	}
 	s.license, _ = f.Meta["general.license"].(string)
 	s.template, _ = f.Meta["tokenizer.chat_template"].(string)
+	s.vocabulary = vocabularyPairs(f)
 	if kind, _ := f.Meta["tokenizer.ggml.model"].(string); kind != "" && kind != "no_vocab" && kind != "none" {
 		t, err := token.FromGGUF(f.Meta)
 		if err == nil {

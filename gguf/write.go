@@ -36,6 +36,7 @@ type Writer struct {
 	index     int   // the tensor that is being written
 	left      int64 // bytes of it to come
 	written   int64 // bytes of the file
+	skipping  bool  // what is written is there already
 }
 
 // NewWriter writes the header. The alignment is that of the pair
@@ -123,6 +124,10 @@ func (i Info) size() (int64, error) {
 func (g *Writer) padding(size int64) int64 { return (g.alignment - size%g.alignment) % g.alignment }
 
 func (g *Writer) write(p []byte) error {
+	if g.skipping {
+		g.written += int64(len(p))
+		return nil
+	}
 	n, err := g.w.Write(p)
 	g.written += int64(n)
 	return err
@@ -155,6 +160,41 @@ func (g *Writer) Write(p []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// Skip goes n bytes of data on without writing them, nor padding after them: a
+// file that was begun before has them already. Offset tells where to go on.
+func (g *Writer) Skip(n int64) error {
+	g.skipping = true
+	defer func() { g.skipping = false }()
+	for n > 0 {
+		if g.index >= len(g.sizes) {
+			return fmt.Errorf("GGUF data: %d bytes to skip after the last tensor", n)
+		}
+		now := min(n, g.left)
+		g.written, g.left, n = g.written+now, g.left-now, n-now
+		if g.left == 0 {
+			if err := g.advance(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Offset is how far the file has come: where its next byte goes.
+func (g *Writer) Offset() int64 { return g.written }
+
+// Size is the size that the whole file will have.
+func (g *Writer) Size() int64 {
+	if g.index >= len(g.sizes) {
+		return g.written
+	}
+	end := g.written + g.left + g.padding(g.sizes[g.index])
+	for _, size := range g.sizes[g.index+1:] {
+		end += size + g.padding(size)
+	}
+	return end
 }
 
 // Close tells whether all data came. It does not close the underlying writer.

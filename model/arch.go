@@ -91,6 +91,9 @@ type names struct {
 
 	enorm, hnorm, ehProj, mtpNorm, mtpEmbed, mtpHead string
 	permuted                                         bool // q and k rows of each head stand interleaved
+
+	// How GGUF files are written; both spellings are read.
+	writesFusedQKV, writesFusedGateUp bool
 }
 
 // hfNames are the names that most Hugging Face checkpoints use.

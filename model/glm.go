@@ -15,7 +15,7 @@ func init() {
 		readGGUF: func(m *ggufMeta) (*Config, error) {
 			return m.common(true), nil
 		},
-		names: standardNames,
+		names: glmNames,
 	})
 	register(architecture{
 		name: "chatglm", hf: []string{"ChatGLMModel", "ChatGLMForConditionalGeneration"},
@@ -55,8 +55,14 @@ func readChatGLM(r *hfConfig) (*Config, error) {
 	return c, nil
 }
 
-func chatGLMNames(f Format) names {
+func glmNames(f Format) names {
 	n := standardNames(f)
+	n.writesFusedQKV, n.writesFusedGateUp = true, true
+	return n
+}
+
+func chatGLMNames(f Format) names {
+	n := glmNames(f)
 	if f == HuggingFace {
 		n.layer = "transformer.encoder.layers.%d."
 		n.embed, n.norm, n.head = "transformer.embedding.word_embeddings.weight", "transformer.encoder.final_layernorm.weight", "transformer.output_layer.weight"

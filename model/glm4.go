@@ -20,6 +20,7 @@ func init() {
 			n := standardNames(f)
 			if f == GGUF {
 				n.attnPostNorm, n.ffnPostNorm = "post_attention_norm.weight", "post_ffw_norm.weight"
+				n.writesFusedGateUp = true
 			} else {
 				n.attnPostNorm, n.ffnPostNorm = "post_self_attn_layernorm.weight", "post_mlp_layernorm.weight"
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,26 +18,37 @@ import (
 )
 
 func convertCommand() *cobra.Command {
-	var out, weights string
+	var out, weights, to string
 	var threads int
 	cmd := &cobra.Command{
 		Use:   "convert SOURCE",
-		Short: "Turn a model's files into a shard store",
+		Short: "Turn a model's files into a shard store, or a GGUF file",
 		Long: `Turns a Hugging Face folder or a GGUF file into a shard store, the form that
 rooms serve. Memory stays small whatever the model's size; stopped at any
 moment, the same command goes on where it was.
 
+With --to gguf it becomes one GGUF file instead, for llama.cpp and its kin;
+the source may then also be a store, and keeps its own types unless --weights
+says otherwise.
+
 Weights: ` + convert.Recipes + `.`,
 		Example: `  potluck convert ./GLM-4.5-Air --out ./GLM-4.5-Air-q4_0
   potluck convert model-Q4_K_M.gguf --out ./model   # keeps the file's own types
-  potluck convert ./checkpoint --out ./store --weights f32`,
+  potluck convert ./checkpoint --out ./store --weights f32
+  potluck convert ./GLM-4.5-Air --to gguf --weights q8_0 --out GLM-4.5-Air-Q8_0.gguf`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				return errors.New("say where the store goes: --out FOLDER")
+			run, ok := map[string]func(ctx context.Context, path, out string, o convert.Options) (*convert.Report, error){
+				"store": convert.Convert, "gguf": convert.ToGGUF,
+			}[to]
+			switch {
+			case !ok:
+				return fmt.Errorf("--to %s: want store or gguf", to)
+			case out == "":
+				return errors.New("say where it goes: --out FOLDER for a store, --out FILE.gguf for a GGUF file")
 			}
 			bar := convert.NewBar(os.Stderr, "converting "+filepath.Base(args[0]))
-			report, err := convert.Convert(cmd.Context(), args[0], out, convert.Options{Weights: weights, Threads: threads, Progress: bar.Update})
+			report, err := run(cmd.Context(), args[0], out, convert.Options{Weights: weights, Threads: threads, Progress: bar.Update})
 			bar.Done()
 			if err != nil {
 				return err
@@ -46,8 +58,9 @@ Weights: ` + convert.Recipes + `.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "folder of the store (required)")
-	cmd.Flags().StringVar(&weights, "weights", "", "weight types (default: q4_0; of GGUF files the nearest to their own)")
+	cmd.Flags().StringVar(&out, "out", "", "folder of the store, or the GGUF file (required)")
+	cmd.Flags().StringVar(&to, "to", "store", "store or gguf")
+	cmd.Flags().StringVar(&weights, "weights", "", "weight types (default: q4_0; of GGUF files the nearest to their own; to GGUF the source's own)")
 	cmd.Flags().IntVar(&threads, "threads", 0, "processor threads, 0: all cores")
 	return cmd
 }
