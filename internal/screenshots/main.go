@@ -172,7 +172,9 @@ func (s *studio) join(tab *browsertest.Tab) error {
 		func() error { return tab.Open(s.base + "/join?backend=cpu&name=phone-2#" + joinToken) },
 		func() error { return take(tab, "join-offer", phone) },
 		func() error { return tab.Click("#lend") },
-		func() error { return tab.Wait("document.querySelector('#state').dataset.state === 'idle'", 60*time.Second) },
+		func() error {
+			return tab.Wait("document.querySelector('#state').dataset.state === 'idle'", 60*time.Second)
+		},
 		func() error { return take(tab, "join-idle", phone) },
 	)
 }
@@ -188,7 +190,9 @@ func (s *studio) chat(lender *browsertest.Tab) error {
 		func() error { return tab.Open(s.base + "/") },
 		func() error { return take(tab, "chat-new", desktop) },
 		func() error { return tab.Type("#text", question+"\r") },
-		func() error { return tab.Wait("document.querySelector('#send').classList.contains('stop')", 10*time.Second) },
+		func() error {
+			return tab.Wait("document.querySelector('#send').classList.contains('stop')", 10*time.Second)
+		},
 		func() error { return take(tab, "chat-answering", desktop) },
 		func() error { return lender.Front() },
 		func() error { return take(lender, "join-working", phone) },
