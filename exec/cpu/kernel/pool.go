@@ -16,19 +16,28 @@ const spinFor = 100 * time.Microsecond
 // lets other goroutines run: several engines may share the cores.
 const spinsBetween = 64
 
-// A task is work that threads share. Threads divide it among themselves.
+// A task is work that threads share. Threads divide it among themselves; it is
+// whole whichever of them take part, the caller's thread 0 always among them.
 type task interface{ run(thread int) }
 
 // pool keeps threads-1 goroutines; the caller of do is thread 0.
+//
+// A job is a round that is open while the caller works on it. A worker enters
+// an open round; when the caller finds nothing left to do it closes the round
+// and waits for those inside. A worker that sleeps, or whose core another
+// process has taken, is thus missed but not waited for.
 type pool struct {
 	threads int
 	current task
-	round   atomic.Uint32 // counts jobs; a change starts one
-	pending atomic.Int32  // threads that have not finished it
+	state   atomic.Uint64 // round<<32, roundClosed, and how many workers have entered
+	left    atomic.Uint32 // workers that have left the round
 	workers []poolWorker
-	closing bool
+	closing atomic.Bool
 	done    sync.WaitGroup
 }
+
+// roundClosed in pool.state means that nobody may enter any more.
+const roundClosed = 1 << 31
 
 type poolWorker struct {
 	asleep atomic.Bool
@@ -38,6 +47,7 @@ type poolWorker struct {
 
 func newPool(threads int) *pool {
 	p := &pool{threads: threads, workers: make([]poolWorker, threads-1)}
+	p.state.Store(roundClosed)
 	for i := range p.workers {
 		p.workers[i].wake = make(chan struct{}, 1)
 		p.done.Add(1)
@@ -46,16 +56,18 @@ func newPool(threads int) *pool {
 	return p
 }
 
-// do runs t on all threads and returns when all are done.
+// do runs t on all threads that have time and returns when it is done.
 func (p *pool) do(t task) {
 	if p.threads == 1 {
 		t.run(0)
 		return
 	}
 	p.current = t
-	p.start()
+	p.left.Store(0)
+	p.open(0)
 	t.run(0)
-	for spins := 1; p.pending.Load() != 0; spins++ {
+	entered := uint32(p.state.Or(roundClosed)) &^ roundClosed
+	for spins := 1; p.left.Load() != entered; spins++ {
 		pause()
 		if spins%spinsBetween == 0 { // perhaps a worker waits for our core
 			runtime.Gosched()
@@ -63,10 +75,9 @@ func (p *pool) do(t task) {
 	}
 }
 
-// start releases the workers into the next round.
-func (p *pool) start() {
-	p.pending.Store(int32(len(p.workers)))
-	p.round.Add(1)
+// open begins the next round and wakes who sleeps.
+func (p *pool) open(flags uint64) {
+	p.state.Store((p.state.Load()>>32+1)<<32 | flags)
 	for i := range p.workers {
 		if w := &p.workers[i]; w.asleep.Load() && w.asleep.CompareAndSwap(true, false) {
 			w.wake <- struct{}{}
@@ -74,24 +85,38 @@ func (p *pool) start() {
 	}
 }
 
+// enter tells whether a worker may work on the round that state shows.
+func (p *pool) enter(state uint64) bool {
+	for ; state&roundClosed == 0; state = p.state.Load() {
+		if p.state.CompareAndSwap(state, state+1) {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *pool) work(i int) {
 	defer p.done.Done()
-	for seen := uint32(0); ; {
-		seen = p.await(&p.workers[i], seen)
-		if p.closing {
+	for round := uint32(0); ; {
+		state := p.await(&p.workers[i], round)
+		if p.closing.Load() {
 			return
 		}
-		p.current.run(i + 1)
-		p.pending.Add(-1)
+		round = uint32(state >> 32)
+		if p.enter(state) {
+			p.current.run(i + 1)
+			p.left.Add(1)
+		}
 	}
 }
 
-// await returns the number of the round after seen: polling first, then asleep.
-func (p *pool) await(w *poolWorker, seen uint32) uint32 {
+// await returns the state of a round after the one seen: polling first, then
+// asleep.
+func (p *pool) await(w *poolWorker, seen uint32) uint64 {
 	var since time.Time
 	for spins := 1; ; spins++ {
-		if r := p.round.Load(); r != seen {
-			return r
+		if s := p.state.Load(); uint32(s>>32) != seen {
+			return s
 		}
 		pause()
 		if spins%spinsBetween != 0 {
@@ -102,7 +127,7 @@ func (p *pool) await(w *poolWorker, seen uint32) uint32 {
 			since = time.Now()
 		} else if time.Since(since) > spinFor {
 			w.asleep.Store(true)
-			if p.round.Load() == seen || !w.asleep.CompareAndSwap(true, false) {
+			if uint32(p.state.Load()>>32) == seen || !w.asleep.CompareAndSwap(true, false) {
 				<-w.wake
 			}
 			since = time.Time{}
@@ -111,11 +136,10 @@ func (p *pool) await(w *poolWorker, seen uint32) uint32 {
 }
 
 func (p *pool) close() {
-	if p.closing {
+	if p.closing.Swap(true) {
 		return
 	}
-	p.closing = true
-	p.start()
+	p.open(roundClosed)
 	p.done.Wait()
 }
 
