@@ -323,12 +323,15 @@ type chunk struct {
 	bytes       int64
 }
 
+// ggufChunk is how many bytes a chunk has at most, but whole rows and heads.
+var ggufChunk = chunkBytes
+
 // chunks lists them in the order of the file.
 func (e *export) chunks(yield func(chunk) bool) {
 	for i := range e.tensors {
 		t := &e.tensors[i]
 		row := int(e.bytes(i)) / t.Rows()
-		step := max(1, chunkBytes/row)
+		step := max(1, ggufChunk/row)
 		for _, p := range t.Parts {
 			if p.Heads > 0 { // rows are shuffled within heads: take whole ones
 				head := p.Rows / p.Heads
