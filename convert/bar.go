@@ -21,6 +21,7 @@ type Bar struct {
 	last     time.Time
 	begun    time.Time
 	first    int64
+	checking bool
 }
 
 // lineEvery is how often a line is written where there is no terminal.
@@ -40,6 +41,10 @@ func NewBar(out io.Writer, title string) *Bar {
 func (b *Bar) Update(p Progress) {
 	if b.out == nil || p.Total == 0 {
 		return
+	}
+	if p.Checking != b.checking { // a second bar, below the first
+		b.Done()
+		*b = Bar{title: "checking what was read", out: b.out, terminal: b.terminal, checking: true}
 	}
 	if b.begun.IsZero() {
 		b.begun, b.first = time.Now(), p.Done

@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shard"
@@ -33,6 +35,9 @@ type Progress struct {
 	Done, Total int64
 	Resumed     int64 // of Done, what an earlier run had written
 	Elapsed     time.Duration
+	// Checking: the store is written, what was read is now held against the
+	// host's hashes; Done and Total count what must be read for that.
+	Checking bool
 }
 
 // A Report is what a conversion did.
@@ -43,6 +48,9 @@ type Report struct {
 	Notes   []string           // what the result cannot say
 	Elapsed time.Duration
 	Resumed int64
+	// Checks says what the files on a host were held against; "" for files
+	// on this machine.
+	Checks string
 }
 
 // job is one conversion.
@@ -69,20 +77,26 @@ type use struct {
 // atOnce bounds how many pieces are in memory.
 const atOnce = 16
 
-// Convert writes the model at path as a store into the folder out.
-func Convert(ctx context.Context, path, out string, o Options) (*Report, error) {
+// Convert writes a model as a store into the folder out. name is a Hugging Face
+// folder or a GGUF file, on this machine or on a host: see package remote.
+func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err error) {
 	start := time.Now()
-	src, err := openSource(path)
+	defer limitMemory()()
+	src, err := openSource(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer src.close()
+	defer func() { err = errors.Join(err, src.folder.close()) }()
 	j, err := prepare(src, out, o)
 	if err != nil {
 		return nil, err
 	}
 	defer j.journal.close()
 	if err := j.run(ctx, start); err != nil {
+		return nil, err
+	}
+	checks, err := j.check(start)
+	if err != nil {
 		return nil, err
 	}
 	data, _, err := shard.EncodeManifest(j.manifest)
@@ -92,7 +106,7 @@ func Convert(ctx context.Context, path, out string, o Options) (*Report, error) 
 	if err := writeWhole(filepath.Join(out, shard.ManifestFile), data); err != nil {
 		return nil, err
 	}
-	r := &Report{Types: map[string]int64{}, Errors: j.errors.relative(), Elapsed: time.Since(start), Resumed: j.journal.resumed}
+	r := &Report{Types: map[string]int64{}, Errors: j.errors.relative(), Elapsed: time.Since(start), Resumed: j.journal.resumed, Checks: checks}
 	for _, t := range j.manifest.Tensors {
 		for _, s := range t.Segments {
 			r.Types[t.Type.String()] += t.Type.Bytes(s.Rows, t.Cols)
@@ -101,7 +115,62 @@ func Convert(ctx context.Context, path, out string, o Options) (*Report, error) 
 	for _, p := range j.manifest.Pieces {
 		r.Bytes += p.Bytes
 	}
-	return r, j.journal.remove()
+	return r, j.forget()
+}
+
+// mostMemory is what the collector is told to stay below while converting: the
+// pieces at work take 64 MiB each, and by default as much garbage would be left
+// lying about.
+const mostMemory = 1536 << 20
+
+// limitMemory holds for the whole process, until the function that it returns
+// is called. A limit that the user set (GOMEMLIMIT) stays.
+func limitMemory() func() {
+	before := debug.SetMemoryLimit(-1)
+	if before <= mostMemory {
+		return func() {}
+	}
+	debug.SetMemoryLimit(mostMemory)
+	return func() { debug.SetMemoryLimit(before) }
+}
+
+// check holds what was read from a host against its hashes. Where they differ
+// nothing of the store is worth keeping.
+func (j *job) check(start time.Time) (string, error) {
+	if j.src.remote == nil {
+		return "", nil
+	}
+	s, err := j.src.remote.Check(func(done, total int64) {
+		if j.o.Progress != nil {
+			j.o.Progress(Progress{Done: done, Total: total, Elapsed: time.Since(start), Checking: true})
+		}
+	})
+	if errors.Is(err, remote.ErrHash) || errors.Is(err, remote.ErrChanged) {
+		err = fmt.Errorf("%w; what was converted of it is dropped", err)
+		return "", errors.Join(err, j.forget())
+	}
+	return checked(s), err
+}
+
+// checked says it in a sentence.
+func checked(s remote.Summary) string {
+	var said []string
+	if s.Hashed > 0 {
+		said = append(said, fmt.Sprintf("%d files have the SHA-256 that the host states", s.Hashed))
+	}
+	if n := len(s.Unhashed); n > 0 {
+		said = append(said, fmt.Sprintf("for %d files the host states none: that size and tag stayed the same is all that could be checked", n))
+	}
+	return strings.Join(said, "; ")
+}
+
+// forget removes what only a run that goes on needs.
+func (j *job) forget() error {
+	err := j.journal.remove()
+	if j.src.remote != nil {
+		err = errors.Join(err, j.src.remote.Forget())
+	}
+	return err
 }
 
 // prepare lays the store out and finds what an earlier run has done.
@@ -130,7 +199,7 @@ func prepare(src *source, out string, o Options) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.Source, m.License, m.Weights = filepath.Base(src.place), src.license, o.Weights
+	m.Source, m.License, m.Weights = src.origin(), src.license, o.Weights
 	m.Tokenizer, m.Template, m.Generation = src.tokenizer, src.template, src.generation
 	j := &job{src: src, o: o, out: out, manifest: m, tensors: map[string]model.Tensor{}, pieces: make([][]use, len(m.Pieces))}
 	for _, t := range tensors {
@@ -142,6 +211,9 @@ func prepare(src *source, out string, o Options) (*job, error) {
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(out, shard.PieceFolder), 0o755); err != nil {
+		return nil, err
+	}
+	if err := sweep(out); err != nil {
 		return nil, err
 	}
 	print, err := fingerprint(src, m)
@@ -157,10 +229,42 @@ func prepare(src *source, out string, o Options) (*job, error) {
 			missing += p.Bytes
 		}
 	}
-	if free, ok := freeSpace(out); ok && free < missing+missing/100+1<<20 {
-		return nil, errors.Join(fmt.Errorf("%s: %s are free, the store needs %s more", out, size(free), size(missing)), j.journal.close())
+	free, known := freeSpace(out)
+	if known && free < missing+missing/100+1<<20 {
+		return nil, errors.Join(fmt.Errorf("%s: %s are free, the store needs %s more: make room, or give --out a folder on a larger disk", out, size(free), size(missing)), j.journal.close())
+	}
+	if src.remote != nil {
+		window := int64(mostWindow)
+		if known {
+			window = min(window, (free-missing)/2)
+		}
+		if err := src.remote.Keep(out, print, window); err != nil {
+			return nil, errors.Join(err, j.journal.close())
+		}
 	}
 	return j, nil
+}
+
+// mostWindow is how much of a host's files may lie on disk at a time: a layer of
+// the largest models, whose tensors may lie there in another order than here.
+const mostWindow = 8 << 30
+
+// sweep removes what a killed run was writing.
+func sweep(out string) error {
+	for _, folder := range []string{out, filepath.Join(out, shard.PieceFolder)} {
+		files, err := os.ReadDir(folder)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			if strings.HasPrefix(f.Name(), temporary) {
+				if err := os.Remove(filepath.Join(folder, f.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func size(n int64) string {
@@ -174,12 +278,12 @@ func size(n int64) string {
 // layout.
 func fingerprint(src *source, m *shard.Manifest) (string, error) {
 	h := sha256.New()
-	for _, name := range src.files {
-		info, err := os.Stat(name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "%s %d %d\n", filepath.Base(name), info.Size(), info.ModTime().UnixNano())
+	stamps, err := src.folder.stamps()
+	if err != nil {
+		return "", err
+	}
+	for _, line := range stamps {
+		fmt.Fprintln(h, line)
 	}
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -201,7 +305,7 @@ func (j *job) run(ctx context.Context, start time.Time) error {
 	}
 	report := func() {
 		if j.o.Progress != nil {
-			j.o.Progress(Progress{j.done, total, j.journal.resumed, time.Since(start)})
+			j.o.Progress(Progress{Done: j.done, Total: total, Resumed: j.journal.resumed, Elapsed: time.Since(start)})
 		}
 	}
 	report()
@@ -428,9 +532,12 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
+// temporary is how files' names begin until they are whole.
+const temporary = ".writing-"
+
 // writeWhole writes a file all or nothing.
 func writeWhole(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*")
+	f, err := os.CreateTemp(filepath.Dir(path), temporary+"*")
 	if err != nil {
 		return err
 	}
@@ -457,6 +564,9 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintln(w)
 	for _, name := range sortedKeys(r.Types) {
 		fmt.Fprintf(w, "  %-5s %s\n", name, size(r.Types[name]))
+	}
+	if r.Checks != "" {
+		fmt.Fprintf(w, "checked: %s\n", r.Checks)
 	}
 	if len(r.Errors) > 0 {
 		fmt.Fprintln(w, "relative error of the weights, sampled:")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/shard"
 )
 
@@ -18,8 +19,8 @@ type OpenOptions struct {
 	Folder   string    // of the cache; "": the user's
 }
 
-// Open opens a store, or converts a Hugging Face folder or GGUF file into one
-// in the cache, once, and opens that.
+// Open opens a store, or converts a Hugging Face folder or GGUF file, here or on
+// a host, into one in the cache, once, and opens that.
 func Open(ctx context.Context, path string, o OpenOptions) (shard.Source, error) {
 	if _, err := os.Stat(filepath.Join(path, shard.ManifestFile)); err == nil {
 		src, err := shard.OpenDir(path)
@@ -36,7 +37,7 @@ func Open(ctx context.Context, path string, o OpenOptions) (shard.Source, error)
 		return nil, err
 	}
 	if _, err := os.Stat(filepath.Join(folder, shard.ManifestFile)); err != nil {
-		bar := NewBar(o.Progress, "converting "+filepath.Base(path))
+		bar := NewBar(o.Progress, "converting "+baseName(path))
 		_, err := Convert(ctx, path, folder, Options{Weights: o.Weights, Progress: bar.Update})
 		bar.Done()
 		if err != nil {
@@ -49,16 +50,23 @@ func Open(ctx context.Context, path string, o OpenOptions) (shard.Source, error)
 // cachedStore is where the store of a source is kept: named after the source's
 // path, size and time, and the recipe.
 func cachedStore(path string, o OpenOptions) (string, error) {
-	absolute, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	info, err := os.Stat(absolute)
-	if err != nil {
-		return "", fmt.Errorf("%s: no model there: want a store, a GGUF file or a Hugging Face folder", path)
-	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %d %d %s", absolute, info.Size(), info.ModTime().UnixNano(), o.Weights)
+	if remote.Is(path) {
+		// By name: a store once made needs the host no more. Another revision
+		// is another name.
+		fmt.Fprintf(h, "%s %s %s", path, remote.Environment().Endpoint, o.Weights)
+	} else {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return "", err
+		}
+		info, err := os.Stat(absolute)
+		if err != nil {
+			return "", fmt.Errorf("%s: no model there: want a store, a GGUF file, a Hugging Face folder, hf:OWNER/NAME or https://HOST/FOLDER", path)
+		}
+		fmt.Fprintf(h, "%s %d %d %s", absolute, info.Size(), info.ModTime().UnixNano(), o.Weights)
+		path = absolute
+	}
 	if o.Folder == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
@@ -66,5 +74,5 @@ func cachedStore(path string, o OpenOptions) (string, error) {
 		}
 		o.Folder = filepath.Join(base, "potluck", "stores")
 	}
-	return filepath.Join(o.Folder, fmt.Sprintf("%s-%x", filepath.Base(absolute), h.Sum(nil)[:6])), nil
+	return filepath.Join(o.Folder, fmt.Sprintf("%s-%x", baseName(path), h.Sum(nil)[:6])), nil
 }

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/potluck-llm/potluck/gguf"
+	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/safetensors"
@@ -24,43 +23,29 @@ type source struct {
 	shape   model.Shape
 	element func(name string) (quant.Foreign, error)
 	readAt  func(name string, offset int64, buf []byte) error
-	files   []string // for the fingerprint
-	close   func() error
+	folder  folder
+	remote  *remote.Model // nil: the files lie on this machine
 
 	tokenizer, generation json.RawMessage
 	template, license     string
 	vocabulary            []model.Pair // a GGUF file's tokenizer as it stands there
 }
 
-// openSource opens a Hugging Face folder or a GGUF file.
-func openSource(path string) (*source, error) {
-	info, err := os.Stat(path)
+// openCheckpoint opens a Hugging Face folder.
+func (s *source) openCheckpoint() error {
+	config, err := s.folder.read("config.json")
 	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return openFolder(path)
-	}
-	if !strings.HasSuffix(strings.ToLower(path), ".gguf") {
-		return nil, fmt.Errorf("%s: want a folder with config.json and safetensors, or a .gguf file", path)
-	}
-	return openGGUF(path)
-}
-
-func openFolder(path string) (*source, error) {
-	config, err := os.ReadFile(filepath.Join(path, "config.json"))
-	if err != nil {
-		return nil, fmt.Errorf("%s is no Hugging Face folder: %w", path, err)
+		return fmt.Errorf("%s is no Hugging Face folder: %w", s.place, err)
 	}
 	c, err := model.FromHF(config)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", s.place, err)
 	}
-	set, err := safetensors.OpenFolder(path)
+	set, err := safetensors.NewSet(s.place, s.folder.open)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &source{place: path, format: model.HuggingFace, config: c, readAt: set.ReadAt, close: set.Close}
+	s.format, s.config, s.readAt = model.HuggingFace, c, set.ReadAt
 	s.shape = func(name string) (rows, cols int, ok bool) {
 		t, _, ok := set.Tensor(name)
 		if !ok {
@@ -76,25 +61,42 @@ func openFolder(path string) (*source, error) {
 		}
 		return t.Element()
 	}
-	s.files, _ = filepath.Glob(filepath.Join(path, "*.safetensors"))
-	if err := s.readExtras(path); err != nil {
-		return nil, errors.Join(err, set.Close())
+	if err := s.readExtras(); err != nil {
+		return err
 	}
 	if c.Name == "" {
-		c.Name = filepath.Base(path)
+		c.Name = baseName(s.place)
 	}
-	return s, nil
+	return nil
+}
+
+// baseName is what people call a model: the end of its path or URL.
+func baseName(place string) string {
+	if remote.Is(place) {
+		place, _, _ = strings.Cut(place, "@")
+		place, _, _ = strings.Cut(place, "?")
+	}
+	return filepath.Base(place)
+}
+
+// origin says where the weights came from: of a host its name and the commit.
+func (s *source) origin() string {
+	if s.remote == nil || s.remote.Revision == "" {
+		return baseName(s.place)
+	}
+	place, _, _ := strings.Cut(strings.TrimPrefix(s.place, "hf:"), "@")
+	return place + "@" + s.remote.Revision
 }
 
 // readExtras reads tokenizer, template and generation settings, where there are any.
-func (s *source) readExtras(path string) error {
+func (s *source) readExtras() error {
 	read := func(name string, check bool) (json.RawMessage, error) {
-		data, err := os.ReadFile(filepath.Join(path, name))
+		data, err := s.folder.read(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
 		if err == nil && check && !json.Valid(data) {
-			err = fmt.Errorf("%s: not JSON", filepath.Join(path, name))
+			err = fmt.Errorf("%s: %s: not JSON", s.place, name)
 		}
 		return data, err
 	}
@@ -138,20 +140,20 @@ func (s *source) readExtras(path string) error {
 	return nil
 }
 
-func openGGUF(path string) (*source, error) {
-	f, err := gguf.Open(path)
+func (s *source) openGGUF(name string) error {
+	f, err := openGGUFParts(s.folder, name)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("%s: %w", s.place, err)
 	}
-	s := &source{place: path, format: model.GGUF, close: f.Close, files: []string{path}}
+	s.format = model.GGUF
 	var freqs []float32
 	if _, ok := f.Tensor("rope_freqs.weight"); ok {
 		if freqs, err = f.Floats("rope_freqs.weight"); err != nil {
-			return nil, errors.Join(err, f.Close())
+			return err
 		}
 	}
 	if s.config, err = model.FromGGUF(f.Meta, freqs); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		return fmt.Errorf("%s: %w", s.place, err)
 	}
 	s.shape = func(name string) (rows, cols int, ok bool) {
 		t, ok := f.Tensor(name)
@@ -184,8 +186,8 @@ func openGGUF(path string) (*source, error) {
 			s.tokenizer, err = t.JSON()
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+			return fmt.Errorf("%s: %w", s.place, err)
 		}
 	}
-	return s, nil
+	return nil
 }
