@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shard"
@@ -95,9 +94,11 @@ func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err e
 	if err := j.run(ctx, start); err != nil {
 		return nil, err
 	}
-	checks, err := j.check(start)
-	if err != nil {
-		return nil, err
+	checks := ""
+	if src.remote != nil {
+		if checks, err = checkRemote(src.remote, start, o.Progress, j.journal.remove); err != nil {
+			return nil, err
+		}
 	}
 	data, _, err := shard.EncodeManifest(j.manifest)
 	if err != nil {
@@ -115,7 +116,7 @@ func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err e
 	for _, p := range j.manifest.Pieces {
 		r.Bytes += p.Bytes
 	}
-	return r, j.forget()
+	return r, j.journal.remove()
 }
 
 // mostMemory is what the collector is told to stay below while converting: the
@@ -132,45 +133,6 @@ func limitMemory() func() {
 	}
 	debug.SetMemoryLimit(mostMemory)
 	return func() { debug.SetMemoryLimit(before) }
-}
-
-// check holds what was read from a host against its hashes. Where they differ
-// nothing of the store is worth keeping.
-func (j *job) check(start time.Time) (string, error) {
-	if j.src.remote == nil {
-		return "", nil
-	}
-	s, err := j.src.remote.Check(func(done, total int64) {
-		if j.o.Progress != nil {
-			j.o.Progress(Progress{Done: done, Total: total, Elapsed: time.Since(start), Checking: true})
-		}
-	})
-	if errors.Is(err, remote.ErrHash) || errors.Is(err, remote.ErrChanged) {
-		err = fmt.Errorf("%w; what was converted of it is dropped", err)
-		return "", errors.Join(err, j.forget())
-	}
-	return checked(s), err
-}
-
-// checked says it in a sentence.
-func checked(s remote.Summary) string {
-	var said []string
-	if s.Hashed > 0 {
-		said = append(said, fmt.Sprintf("%d files have the SHA-256 that the host states", s.Hashed))
-	}
-	if n := len(s.Unhashed); n > 0 {
-		said = append(said, fmt.Sprintf("for %d files the host states none: that size and tag stayed the same is all that could be checked", n))
-	}
-	return strings.Join(said, "; ")
-}
-
-// forget removes what only a run that goes on needs.
-func (j *job) forget() error {
-	err := j.journal.remove()
-	if j.src.remote != nil {
-		err = errors.Join(err, j.src.remote.Forget())
-	}
-	return err
 }
 
 // prepare lays the store out and finds what an earlier run has done.
@@ -234,20 +196,12 @@ func prepare(src *source, out string, o Options) (*job, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %s are free, the store needs %s more: make room, or give --out a folder on a larger disk", out, size(free), size(missing)), j.journal.close())
 	}
 	if src.remote != nil {
-		window := int64(mostWindow)
-		if known {
-			window = min(window, (free-missing)/2)
-		}
-		if err := src.remote.Keep(out, print, window); err != nil {
+		if err := keepNotes(src.remote, filepath.Join(out, remoteFile), print, missing); err != nil {
 			return nil, errors.Join(err, j.journal.close())
 		}
 	}
 	return j, nil
 }
-
-// mostWindow is how much of a host's files may lie on disk at a time: a layer of
-// the largest models, whose tensors may lie there in another order than here.
-const mostWindow = 8 << 30
 
 // sweep removes what a killed run was writing.
 func sweep(out string) error {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/gguf"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
@@ -45,10 +46,14 @@ func ToGGUF(ctx context.Context, path, out string, o Options) (report *Report, e
 	if err := e.run(ctx, start); err != nil {
 		return nil, errors.Join(err, e.file.Close()) // what is written stays, to go on with
 	}
+	checks, err := e.check(start)
+	if err != nil {
+		return nil, errors.Join(err, e.file.Close())
+	}
 	if err := errors.Join(e.file.Chmod(0o644), e.file.Close(), os.Rename(e.file.Name(), out)); err != nil {
 		return nil, err
 	}
-	r := &Report{Bytes: e.writer.Offset(), Types: map[string]int64{}, Errors: e.errors.relative(), Notes: e.notes, Elapsed: time.Since(start), Resumed: e.resumed}
+	r := &Report{Bytes: e.writer.Offset(), Types: map[string]int64{}, Errors: e.errors.relative(), Notes: e.notes, Checks: checks, Elapsed: time.Since(start), Resumed: e.resumed}
 	for i, t := range e.infos {
 		r.Types[t.Type.String()] += e.bytes(i)
 	}
@@ -256,10 +261,30 @@ func (e *export) open() error {
 	if err == nil {
 		err = e.resume(info.Size())
 	}
+	if m := e.remote(); m != nil && err == nil {
+		err = keepNotes(m, filepath.Join(filepath.Dir(e.out), fmt.Sprintf(".%s.%s.remote", filepath.Base(e.out), print)), print, plan.Size()-info.Size())
+	}
 	if err != nil {
 		return errors.Join(err, e.file.Close())
 	}
 	return nil
+}
+
+// remote is the host that the model is read from; nil: none.
+func (e *export) remote() *remote.Model {
+	if o, ok := e.origin.(*fileOrigin); ok {
+		return o.src.remote
+	}
+	return nil
+}
+
+// check holds what was read from a host against its hashes.
+func (e *export) check(start time.Time) (string, error) {
+	m := e.remote()
+	if m == nil {
+		return "", nil
+	}
+	return checkRemote(m, start, e.o.Progress, func() error { return os.Remove(e.file.Name()) })
 }
 
 // resume begins the file, or goes on after the last whole chunk of length bytes.
@@ -303,12 +328,12 @@ func (s *switchable) Write(p []byte) (int, error) { return s.w.Write(p) }
 // fingerprint tells one export from another: same source files, same header.
 func (e *export) fingerprint() (string, error) {
 	h := sha256.New()
-	for _, name := range e.origin.files() {
-		info, err := os.Stat(name)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(h, "%s %d %d\n", filepath.Base(name), info.Size(), info.ModTime().UnixNano())
+	stamps, err := e.origin.stamps()
+	if err != nil {
+		return "", err
+	}
+	for _, line := range stamps {
+		fmt.Fprintln(h, line)
 	}
 	if _, err := gguf.NewWriter(h, e.meta, e.infos); err != nil {
 		return "", err
@@ -362,7 +387,7 @@ func (e *export) run(ctx context.Context, start time.Time) error {
 	total := e.writer.Size()
 	report := func() {
 		if e.o.Progress != nil {
-			e.o.Progress(Progress{e.writer.Offset(), total, e.resumed, time.Since(start)})
+			e.o.Progress(Progress{Done: e.writer.Offset(), Total: total, Resumed: e.resumed, Elapsed: time.Since(start)})
 		}
 	}
 	report()

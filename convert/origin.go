@@ -3,6 +3,7 @@ package convert
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 type origin interface {
 	name() string
 	facts() facts
-	files() []string // for the fingerprint
+	stamps() ([]string, error) // tell these versions of its files from others
 	// elements are the types in which the origin has the rows of a part.
 	elements(p *model.GGUFPart) ([]quant.Foreign, error)
 	// rows hands out rows in order, as blocks of the type that they have there.
@@ -40,10 +41,18 @@ func openOrigin(ctx context.Context, path string) (origin, error) {
 	if _, err := os.Stat(filepath.Join(path, shard.ManifestFile)); err == nil {
 		return openStoreOrigin(ctx, path)
 	}
-	src, err := openSource(path)
+	src, err := openSource(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	o, err := newFileOrigin(src)
+	if err != nil {
+		return nil, errors.Join(err, src.folder.close())
+	}
+	return o, nil
+}
+
+func newFileOrigin(src *source) (*fileOrigin, error) {
 	o := &fileOrigin{src: src, tensors: map[string]*model.Tensor{}}
 	if err := src.config.Probe(src.format, src.shape); err != nil {
 		return nil, fmt.Errorf("%s: %w", src.place, err)
@@ -64,9 +73,10 @@ type fileOrigin struct {
 	tensors map[string]*model.Tensor // with their parts in the source
 }
 
-func (o *fileOrigin) name() string    { return o.src.place }
-func (o *fileOrigin) files() []string { return o.src.files }
-func (o *fileOrigin) close() error    { return o.src.close() }
+func (o *fileOrigin) name() string { return o.src.place }
+func (o *fileOrigin) close() error { return o.src.folder.close() }
+
+func (o *fileOrigin) stamps() ([]string, error) { return o.src.folder.stamps() }
 
 func (o *fileOrigin) facts() facts {
 	s := o.src
@@ -235,9 +245,17 @@ func openStoreOrigin(ctx context.Context, path string) (*storeOrigin, error) {
 	return o, nil
 }
 
-func (o *storeOrigin) name() string    { return o.folder }
-func (o *storeOrigin) files() []string { return []string{filepath.Join(o.folder, shard.ManifestFile)} }
-func (o *storeOrigin) close() error    { return o.dir.Close() }
+func (o *storeOrigin) name() string { return o.folder }
+
+func (o *storeOrigin) stamps() ([]string, error) {
+	info, err := os.Stat(filepath.Join(o.folder, shard.ManifestFile))
+	if err != nil {
+		return nil, err
+	}
+	return []string{fmt.Sprintf("%s %d %d", shard.ManifestFile, info.Size(), info.ModTime().UnixNano())}, nil
+}
+
+func (o *storeOrigin) close() error { return o.dir.Close() }
 
 func (o *storeOrigin) facts() facts {
 	m := o.dir.Manifest()

@@ -194,20 +194,17 @@ func (m *Model) Check(report func(done, total int64)) (Summary, error) {
 	return s, nil
 }
 
-// logFile notes digests and how far the hashes are.
-const logFile = "convert.remote"
-
-// A log is text, one line a note; a line that was cut off counts for nothing.
+// A log notes digests and how far the hashes are. It is text, one line a note; a line that was cut off counts for nothing.
 type log struct {
 	path string
 	mu   sync.Mutex
 	file *os.File
 }
 
-// Keep begins to note in folder what is checked, or goes on with the notes of
-// an earlier run for the same fingerprint; windowBytes may lie on disk besides.
-func (m *Model) Keep(folder, fingerprint string, windowBytes int64) error {
-	l := &log{path: filepath.Join(folder, logFile)}
+// Keep begins to note in a file what is checked, or goes on with the notes of an
+// earlier run for the same fingerprint; windowBytes may lie beside it meanwhile.
+func (m *Model) Keep(path, fingerprint string, windowBytes int64) error {
+	l := &log{path: path}
 	old, err := os.ReadFile(l.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -232,7 +229,7 @@ func (m *Model) Keep(folder, fingerprint string, windowBytes int64) error {
 	}
 	m.cache.mu.Lock()
 	defer m.cache.mu.Unlock()
-	return m.cache.window.open(folder, windowBytes)
+	return m.cache.window.open(filepath.Dir(path), windowBytes)
 }
 
 // write notes all that is known of a file: what was cut off in the log does not

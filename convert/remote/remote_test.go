@@ -239,7 +239,7 @@ func TestHub(t *testing.T) {
 	require.NoError(t, err)
 	b, err := m.Open("other.safetensors")
 	require.NoError(t, err)
-	require.NoError(t, m.Keep(folder, "print", 1<<20))
+	require.NoError(t, m.Keep(filepath.Join(folder, "notes"), "print", 1<<20))
 	for _, f := range []*File{a, b} {
 		data, err := readAll(f, 7)
 		require.NoError(t, err)
@@ -266,7 +266,7 @@ func TestWindowSavesFetches(t *testing.T) {
 		m := h.open(t, "hf:owner/name", Options{})
 		f, err := m.Open("model.safetensors")
 		require.NoError(t, err)
-		require.NoError(t, m.Keep(folder, "print", window))
+		require.NoError(t, m.Keep(filepath.Join(folder, "notes"), "print", window))
 		for i := f.blocks() - 1; i >= 0; i-- { // backwards: nothing can be hashed before the end
 			_, err := f.block(i)
 			require.NoError(t, err)
@@ -467,7 +467,7 @@ func TestResume(t *testing.T) {
 		m := h.open(t, "hf:owner/name", Options{})
 		f, err := m.Open("model.safetensors")
 		require.NoError(t, err)
-		require.NoError(t, m.Keep(folder, "print", 1<<20))
+		require.NoError(t, m.Keep(filepath.Join(folder, "notes"), "print", 1<<20))
 		return m, f
 	}
 	for _, at := range []int64{300, 2000, 9000, 15_000, 3000} {
@@ -475,7 +475,7 @@ func TestResume(t *testing.T) {
 		_, err := f.ReadAt(make([]byte, 500), at)
 		require.NoError(t, err)
 		require.NoError(t, m.Close())
-		notes, err := os.OpenFile(filepath.Join(folder, logFile), os.O_APPEND|os.O_WRONLY, 0)
+		notes, err := os.OpenFile(filepath.Join(folder, "notes"), os.O_APPEND|os.O_WRONLY, 0)
 		require.NoError(t, err)
 		_, err = notes.WriteString("block 3 0123") // as if killed while writing a line
 		require.NoError(t, err)
@@ -505,7 +505,7 @@ func TestResume(t *testing.T) {
 	m = h.open(t, "hf:owner/name", Options{})
 	f, err = m.Open("model.safetensors")
 	require.NoError(t, err)
-	require.NoError(t, m.Keep(folder, "another", 1<<20))
+	require.NoError(t, m.Keep(filepath.Join(folder, "notes"), "another", 1<<20))
 	require.Zero(t, f.next.Load())
 }
 
