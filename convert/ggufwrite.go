@@ -83,6 +83,7 @@ func (e *export) prepare(path string) error {
 	if err != nil {
 		return err
 	}
+	e.notes = facts.config.GGUFNotes()
 	if e.tensors, err = facts.config.GGUFTensors(); err != nil {
 		return err
 	}

@@ -203,6 +203,19 @@ func TestGGUFRecipes(t *testing.T) {
 	}
 }
 
+// What llama.cpp would compute otherwise is said.
+func TestGGUFNotes(t *testing.T) {
+	for name, note := range map[string]string{"qwen3moe-nonorm": "normalises", "glm-v5": "hidden size", "qwen3moe": "", "glm": ""} {
+		_, report := toGGUF(t, exectest.Testdata("models", name), convert.Options{})
+		if note == "" {
+			require.Empty(t, report.Notes, name)
+			continue
+		}
+		require.Len(t, report.Notes, 1, name)
+		require.Contains(t, report.Notes[0], note)
+	}
+}
+
 // Stopped after any chunk, the file's name stays free, and the next call goes
 // on to the same bytes.
 func TestGGUFResume(t *testing.T) {

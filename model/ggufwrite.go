@@ -53,6 +53,19 @@ func (c *Config) GGUFMeta() ([]Pair, error) {
 	return w.pairs, nil
 }
 
+// GGUFNotes say where llama.cpp, reading such a file, computes something else:
+// what its architectures of that name cannot be told.
+func (c *Config) GGUFNotes() (notes []string) {
+	name, _ := c.ggufName()
+	if name == "qwen3moe" && !c.MoE.Normalise {
+		notes = append(notes, "llama.cpp normalises the weights of chosen experts in every qwen3moe model, this one does not: its answers will differ")
+	}
+	if name == "chatglm" && c.QDim() != c.Hidden {
+		notes = append(notes, fmt.Sprintf("llama.cpp loads chatglm models only where heads × head size (%d) is the hidden size (%d)", c.QDim(), c.Hidden))
+	}
+	return notes
+}
+
 // ggufName is what GGUF calls the architecture.
 func (c *Config) ggufName() (string, error) {
 	a, err := find(func(a architecture) bool { return a.name == c.Arch }, "", c.Arch)

@@ -2,6 +2,7 @@ package token
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,8 +111,10 @@ func (w *ggufVocabularyWriter) pre() (string, error) {
 	digits, pattern := false, ""
 	for _, s := range steps {
 		switch {
+		case s.Type == "Digits" && !s.Individual:
+			return "", errors.New("llama.cpp has no name for a pre-tokenizer that splits off runs of digits")
 		case s.Type == "Digits":
-			digits = s.Individual
+			digits = true
 		case s.Type == "Split":
 			pattern = *s.Pattern.Regex
 		}
