@@ -10,8 +10,9 @@ import (
 //
 // Into the same type, and from Q4_0, Q4_1 and Q8_0, bytes only move. Q4_K goes
 // into q4_1 with its quants unchanged, only the product of its nested scales is
-// rounded to f16. Everything else is decoded and encoded. A weight or scale
-// that is not finite is an error that says where.
+// rounded to f16. Other block types go into q8_0 with the scale that fits them
+// best. Everything else is decoded and encoded. A weight or scale that is not
+// finite is an error that says where.
 func (f Foreign) Repack(t Type, rows, cols int, src, dst []byte) error {
 	m, err := NewMatrix(t, rows, cols, dst)
 	if err != nil {
@@ -42,6 +43,9 @@ func (m Matrix) RepackRows(first int, f Foreign, src []byte) error {
 	move := movers[conversion{f, m.Type}]
 	if move == nil {
 		numbers = make([]float32, m.Cols)
+	}
+	if m.Type == Q8_0 && fitters[f] != nil {
+		move = func(q, s, src []byte) int { return fitRow(f, q, s, src, numbers) }
 	}
 	for i := range rows {
 		row := src[i*size : (i+1)*size]
