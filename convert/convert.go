@@ -155,7 +155,7 @@ func prepare(src *source, out string, o Options) (*job, error) {
 	}
 	typeOf, err := src.typesOf(o.Weights, tensors)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", src.place, err)
 	}
 	m, err := shard.Layout(src.config, typeOf)
 	if err != nil {
@@ -410,17 +410,27 @@ func (a *assembler) rows(m quant.Matrix, p model.Part, i, n, from, base int, ele
 	if p.Stride == 1 && p.Heads == 0 {
 		raw := a.raw[(i-from)*rowBytes : (i-from+n)*rowBytes]
 		if err := a.put(m, p.To+i-base, element, raw); err != nil {
-			return err
+			return a.located(err, p, base, m.Cols)
 		}
 	} else {
 		for k := i; k < i+n; k++ {
 			at := (p.SourceRow(k) - p.From - from) * rowBytes
 			if err := a.put(m, p.To+k*p.Stride-base, element, a.raw[at:at+rowBytes]); err != nil {
-				return err
+				return a.located(err, p, base, m.Cols)
 			}
 		}
 	}
 	return a.sample(m, p, i, from, base, element, rowBytes)
+}
+
+// located says of an error about a row of the matrix that begins with the
+// tensor's row base where the part has it from.
+func (a *assembler) located(err error, p model.Part, base, cols int) error {
+	var bad *quant.NotFiniteError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	return a.src.located(err, p.Source, p.SourceRow((bad.Row+base-p.To)/p.Stride), cols)
 }
 
 // put converts whole rows. Q4_0 beside Q4_1 in one tensor becomes the latter
@@ -470,6 +480,9 @@ func (a *assembler) vector(m quant.Matrix, t model.Tensor) error {
 			return err
 		}
 		if err := element.Decode(a.back, a.raw); err != nil {
+			return err
+		}
+		if err := a.src.finiteVector(p.Source, a.back); err != nil {
 			return err
 		}
 		for i := range p.Rows {

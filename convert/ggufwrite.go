@@ -544,14 +544,14 @@ func (w *rowWriter) put(i int, from quant.Foreign, raw []byte) error {
 		}
 		for column, v := range w.floats {
 			if v-v != 0 {
-				return fmt.Errorf("row %d, column %d: %g is not finite", i, column, v)
+				return &quant.NotFiniteError{Row: i, Column: column, Value: v}
 			}
 		}
 		copy(dst, raw)
 		return nil
 	}
 	if err := w.encode(dst, from, raw); err != nil {
-		return fmt.Errorf("row %d: %w", i, err)
+		return err
 	}
 	if i%sampleEvery != 0 {
 		return nil

@@ -193,7 +193,7 @@ func (o *fileOrigin) run(places []place, cols int, raw []byte, put func(i int, f
 	for i, p := range places {
 		at := (p.row - low) * size
 		if err := put(i, element, raw[at:at+size]); err != nil {
-			return raw, err
+			return raw, o.src.located(err, source, p.row, cols)
 		}
 	}
 	return raw, nil
@@ -216,6 +216,9 @@ func (o *fileOrigin) vector(t *model.Tensor) ([]float32, error) {
 			return nil, err
 		}
 		if err := element.Decode(whole, raw); err != nil {
+			return nil, err
+		}
+		if err := o.src.finiteVector(p.Source, whole); err != nil {
 			return nil, err
 		}
 		for i := range p.Rows {

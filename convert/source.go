@@ -23,6 +23,7 @@ type source struct {
 	shape   model.Shape
 	element func(name string) (quant.Foreign, error)
 	readAt  func(name string, offset int64, buf []byte) error
+	at      func(name string) (file string, offset int64) // where it lies, for errors
 	folder  folder
 	remote  *remote.Model // nil: the files lie on this machine
 
@@ -60,6 +61,13 @@ func (s *source) openCheckpoint() error {
 			return 0, fmt.Errorf("tensor %s is missing", name)
 		}
 		return t.Element()
+	}
+	s.at = func(name string) (file string, offset int64) {
+		t, f, ok := set.Tensor(name)
+		if !ok {
+			return s.place, 0
+		}
+		return f.Name(), t.Offset
 	}
 	if err := s.readExtras(); err != nil {
 		return err
@@ -176,6 +184,10 @@ func (s *source) openGGUF(name string) error {
 			return fmt.Errorf("tensor %s is missing", name)
 		}
 		return f.ReadAt(t, offset, buf)
+	}
+	s.at = func(name string) (file string, offset int64) {
+		t, _ := f.Tensor(name)
+		return f.PartName(t), t.Offset
 	}
 	s.license, _ = f.Meta["general.license"].(string)
 	s.template, _ = f.Meta["tokenizer.chat_template"].(string)

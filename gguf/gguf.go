@@ -301,6 +301,9 @@ func (f *File) place(dataStart, alignment int64) error {
 // Name is what errors call the file, or its first part.
 func (f *File) Name() string { return f.parts[0].name }
 
+// PartName is what errors call the file that a tensor lies in.
+func (f *File) PartName(t Tensor) string { return f.parts[t.Part].name }
+
 // Tensor finds a tensor.
 func (f *File) Tensor(name string) (Tensor, bool) {
 	i, ok := f.byName[name]
