@@ -31,6 +31,13 @@ test: chromium wasm ## Run every test, those in a real browser too
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
+FUZZTIME ?= 10s
+
+fuzz: ## Run every fuzz target of the repository for FUZZTIME (10s each)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file name; do \
+	  name=$${name#func }; echo "$$(dirname $$file) $$name"; \
+	  GOMEMLIMIT=1GiB $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" </dev/null || exit 1; done
+
 check: ## Vet native and js/wasm, cross-build for Linux, macOS and Windows
 	$(GO) vet ./...
 	GOOS=js GOARCH=wasm $(GO) vet ./...

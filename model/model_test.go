@@ -208,3 +208,48 @@ func FuzzFromHF(f *testing.F) {
 		}
 	})
 }
+
+// Metadata of a GGUF file is an error or a configuration that says the same when
+// it is written again.
+func FuzzFromGGUF(f *testing.F) {
+	f.Add("llama", "rope.scaling.type", "linear", 8.0, uint64(64), uint64(4), uint64(2), int64(160), 1e-5)
+	f.Add("glm4moe", "expert_count", "", 16.0, uint64(64), uint64(4), uint64(4), int64(160), 1e-6)
+	f.Add("qwen3moe", "expert_gating_func", "x", 2.0, uint64(1<<40), uint64(0), uint64(1<<63), int64(-1), 0.0)
+	f.Fuzz(func(t *testing.T, arch, key, text string, number float64, hidden, heads, layers uint64, vocab int64, eps float64) {
+		meta := map[string]any{"general.architecture": arch}
+		for name, value := range map[string]any{
+			"embedding_length": hidden, "block_count": layers, "vocab_size": vocab, "attention.head_count": heads, "feed_forward_length": hidden,
+			"attention.layer_norm_rms_epsilon": eps, "context_length": uint64(512), "rope.freq_base": 1e4,
+			"expert_count": heads, "expert_used_count": uint64(1), "expert_feed_forward_length": hidden, "rope.scaling.factor": number,
+		} {
+			meta[arch+"."+name] = value
+		}
+		meta[arch+"."+key] = number
+		if text != "" {
+			meta[arch+"."+key] = text
+		}
+		c, err := model.FromGGUF(meta, nil)
+		if err != nil {
+			return
+		}
+		require.NoError(t, c.Check())
+		pairs, err := c.GGUFMeta()
+		require.NoError(t, err)
+		again := map[string]any{}
+		for _, p := range pairs {
+			again[p.Key] = p.Value
+			switch v := p.Value.(type) { // as a reader gives them
+			case uint32:
+				again[p.Key] = uint64(v)
+			case float32:
+				again[p.Key] = float64(v)
+			}
+		}
+		d, err := model.FromGGUF(again, nil)
+		if err != nil { // a number that a float32 does not hold
+			return
+		}
+		require.Equal(t, [4]int{c.Hidden, c.Layers, c.Heads, c.Vocab}, [4]int{d.Hidden, d.Layers, d.Heads, d.Vocab})
+		require.Equal(t, c.RoPE.Dims, d.RoPE.Dims)
+	})
+}
