@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -98,6 +99,7 @@ func (e *export) prepare(path string) error {
 		pairs = append(pairs, model.Pair{Key: "general.license", Value: facts.license})
 	}
 	pairs = append(pairs, model.Pair{Key: "general.file_type", Value: e.fileType()}, model.Pair{Key: "general.quantization_version", Value: uint32(2)})
+	pairs = append(pairs, samplingPairs(facts.generation)...)
 	vocabulary, err := e.vocabulary(facts)
 	if err != nil {
 		return err
@@ -236,6 +238,59 @@ func endTokens(f facts) []int32 {
 		}
 	}
 	return ids
+}
+
+// A samplingKey is what a generation_config.json and GGUF metadata call the same
+// setting.
+type samplingKey struct {
+	json, gguf string
+	whole      bool
+}
+
+var samplingKeys = []samplingKey{
+	{"temperature", "general.sampling.temp", false},
+	{"top_k", "general.sampling.top_k", true},
+	{"top_p", "general.sampling.top_p", false},
+	{"min_p", "general.sampling.min_p", false},
+}
+
+// samplingPairs are the sampling settings of a generation_config.json.
+func samplingPairs(generation json.RawMessage) (pairs []model.Pair) {
+	var settings map[string]any
+	if json.Unmarshal(generation, &settings) != nil {
+		return nil
+	}
+	if sample, ok := settings["do_sample"].(bool); ok && !sample {
+		settings = map[string]any{"temperature": 0.0}
+	}
+	for _, k := range samplingKeys {
+		switch v, ok := settings[k.json].(float64); {
+		case !ok:
+		case k.whole:
+			pairs = append(pairs, model.Pair{Key: k.gguf, Value: int32(v)})
+		default:
+			pairs = append(pairs, model.Pair{Key: k.gguf, Value: float32(v)})
+		}
+	}
+	return pairs
+}
+
+// samplingSettings are those of a GGUF file, as a generation_config.json says
+// them; nil where there are none.
+func samplingSettings(meta map[string]any) (json.RawMessage, error) {
+	settings := map[string]any{}
+	for _, k := range samplingKeys {
+		switch v := meta[k.gguf].(type) {
+		case float64: // the shortest number that is the same float32
+			settings[k.json] = json.Number(strconv.FormatFloat(v, 'g', -1, 32))
+		case int64, uint64:
+			settings[k.json] = v
+		}
+	}
+	if len(settings) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(settings)
 }
 
 // open opens the growing file, at the place where an earlier run stopped.

@@ -295,7 +295,7 @@ func TestGGUFVocabulary(t *testing.T) {
 		write(name, data)
 	}
 	write("tokenizer.json", tokenizer)
-	write("generation_config.json", map[string]any{"eos_token_id": []int{91, 7}})
+	write("generation_config.json", map[string]any{"eos_token_id": []int{91, 7}, "temperature": 0.6, "top_k": 20, "top_p": 0.95})
 	write("chat_template.jinja", []byte("{{ messages }}"))
 	file, _ := toGGUF(t, folder, convert.Options{})
 	f, err := gguf.Open(file)
@@ -316,6 +316,10 @@ func TestGGUFVocabulary(t *testing.T) {
 	c, err := model.FromGGUF(f.Meta, nil)
 	require.NoError(t, err)
 	require.Equal(t, []int32{91, 7}, c.EOS[:2])
+	store := t.TempDir()
+	_, err = convert.Convert(context.Background(), file, store, convert.Options{})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"temperature": 0.6, "top_k": 20, "top_p": 0.95}`, string(open(t, store).Manifest().Generation), "sampling settings come back")
 }
 
 // Errors name the file and the tensor, and leave nothing under the file's name.

@@ -192,6 +192,9 @@ func (s *source) openGGUF(name string) error {
 	s.license, _ = f.Meta["general.license"].(string)
 	s.template, _ = f.Meta["tokenizer.chat_template"].(string)
 	s.vocabulary = vocabularyPairs(f)
+	if s.generation, err = samplingSettings(f.Meta); err != nil {
+		return fmt.Errorf("%s: %w", s.place, err)
+	}
 	if kind, _ := f.Meta["tokenizer.ggml.model"].(string); kind != "" && kind != "no_vocab" && kind != "none" {
 		t, err := token.FromGGUF(f.Meta)
 		if err == nil {

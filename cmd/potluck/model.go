@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,6 +100,16 @@ func stopTokens(m *shard.Manifest, t *token.Tokenizer, template *chat.Template) 
 		}
 	}
 	return ids, nil
+}
+
+// hidePadding keeps ids that no token has, rows that only round a vocabulary's
+// size, from being sampled.
+func hidePadding(t *token.Tokenizer, logits []float32) {
+	for id := range logits {
+		if !t.Defined(int32(id)) {
+			logits[id] = -math.MaxFloat32
+		}
+	}
 }
 
 // generationConfig is what of generation_config.json counts.

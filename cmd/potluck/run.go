@@ -194,6 +194,7 @@ func (f *runFlags) answer(ctx context.Context, src shard.Source, engine *kernel.
 	history := append([]int32(nil), prompt...)
 	count := 0
 	err = runner.Generate(ctx, prompt, func(logits []float32) (int32, error) {
+		hidePadding(tokenizer, logits)
 		return sampler.Sample(logits, history)
 	}, func(id int32) bool {
 		for _, stop := range stops {
