@@ -87,6 +87,22 @@ func ModelNames(t testing.TB) []string {
 			names = append(names, e.Name())
 		}
 	}
+	require.Subset(t, names, cases(t), "testdata/models lacks cases of its versions.json")
+	return names
+}
+
+// cases lists the checkpoints that there must be, so that a lost folder is no
+// case left out.
+func cases(t testing.TB) (names []string) {
+	var index struct {
+		Cases map[string]any `json:"cases"`
+	}
+	data, err := os.ReadFile(Testdata("models", "versions.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(data, &index))
+	for name := range index.Cases {
+		names = append(names, name)
+	}
 	require.NotEmpty(t, names)
 	return names
 }
