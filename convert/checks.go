@@ -17,11 +17,14 @@ const remoteFile = "convert.remote"
 // the largest models, whose tensors may lie there in another order than here.
 const mostWindow = 8 << 30
 
+// diskSpace is freeSpace but in tests.
+var diskSpace = freeSpace
+
 // keepNotes begins the notes of what is read from a host. missing is what is
 // still to be written beside them.
 func keepNotes(m *remote.Model, path, fingerprint string, missing int64) error {
 	window := int64(mostWindow)
-	if free, ok := freeSpace(filepath.Dir(path)); ok {
+	if free, ok := diskSpace(filepath.Dir(path)); ok {
 		window = min(window, max(0, free-missing)/2)
 	}
 	return m.Keep(path, fingerprint, window)

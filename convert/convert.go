@@ -42,6 +42,7 @@ type Progress struct {
 // A Report is what a conversion did.
 type Report struct {
 	Bytes   int64              // of the store
+	Read    int64              // of the source, by this run; 0: not counted
 	Types   map[string]int64   // bytes by element type
 	Errors  map[string]float64 // relative RMS error by class of tensor, sampled
 	Notes   []string           // what the result cannot say
@@ -63,8 +64,13 @@ type job struct {
 	journal  *journal
 	errors   classErrors
 
+	// cpu has room for as many as may compute at once: more assemblers than
+	// that are at work, so that while some read and write others compute.
+	cpu chan struct{}
+
 	mu   sync.Mutex
 	done int64
+	read int64 // of the source
 }
 
 // use is a segment of a piece.
@@ -107,7 +113,7 @@ func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err e
 	if err := writeWhole(filepath.Join(out, shard.ManifestFile), data); err != nil {
 		return nil, err
 	}
-	r := &Report{Types: map[string]int64{}, Errors: j.errors.relative(), Elapsed: time.Since(start), Resumed: j.journal.resumed, Checks: checks}
+	r := &Report{Read: j.read, Types: map[string]int64{}, Errors: j.errors.relative(), Elapsed: time.Since(start), Resumed: j.journal.resumed, Checks: checks}
 	for _, t := range j.manifest.Tensors {
 		for _, s := range t.Segments {
 			r.Types[t.Type.String()] += t.Type.Bytes(s.Rows, t.Cols)
@@ -135,35 +141,56 @@ func limitMemory() func() {
 	return func() { debug.SetMemoryLimit(before) }
 }
 
-// prepare lays the store out and finds what an earlier run has done.
-func prepare(src *source, out string, o Options) (*job, error) {
+// Layout says what the store of a model would be, without making it: the
+// manifest lacks the pieces' hashes. Of the source only headers are read.
+func Layout(ctx context.Context, name, weights string) (_ *shard.Manifest, err error) {
+	src, err := openSource(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, src.folder.close()) }()
+	m, _, err := layout(src, &Options{Weights: weights})
+	return m, err
+}
+
+// layout lays the store out.
+func layout(src *source, o *Options) (*shard.Manifest, []model.Tensor, error) {
 	if o.Weights == "" {
 		o.Weights = "q4_0"
 		if src.format == model.GGUF {
 			o.Weights = "source"
 		}
 	}
-	if o.Threads <= 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
-	}
 	if err := src.config.Probe(src.format, src.shape); err != nil {
-		return nil, fmt.Errorf("%s: %w", src.place, err)
+		return nil, nil, fmt.Errorf("%s: %w", src.place, err)
 	}
 	tensors, err := src.config.Sources(src.format, src.shape)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.place, err)
+		return nil, nil, fmt.Errorf("%s: %w", src.place, err)
 	}
 	typeOf, err := src.typesOf(o.Weights, tensors)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", src.place, err)
+		return nil, nil, fmt.Errorf("%s: %w", src.place, err)
 	}
 	m, err := shard.Layout(src.config, typeOf)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m.Source, m.License, m.Weights = src.origin(), src.license, o.Weights
 	m.Tokenizer, m.Template, m.Generation = src.tokenizer, src.template, src.generation
-	j := &job{src: src, o: o, out: out, manifest: m, tensors: map[string]model.Tensor{}, pieces: make([][]use, len(m.Pieces))}
+	return m, tensors, nil
+}
+
+// prepare lays the store out and finds what an earlier run has done.
+func prepare(src *source, out string, o Options) (*job, error) {
+	if o.Threads <= 0 {
+		o.Threads = runtime.GOMAXPROCS(0)
+	}
+	m, tensors, err := layout(src, &o)
+	if err != nil {
+		return nil, err
+	}
+	j := &job{src: src, o: o, out: out, manifest: m, tensors: map[string]model.Tensor{}, pieces: make([][]use, len(m.Pieces)), cpu: make(chan struct{}, o.Threads)}
 	for _, t := range tensors {
 		j.tensors[t.Name] = t
 	}
@@ -191,7 +218,7 @@ func prepare(src *source, out string, o Options) (*job, error) {
 			missing += p.Bytes
 		}
 	}
-	free, known := freeSpace(out)
+	free, known := diskSpace(out)
 	if known && free < missing+missing/100+1<<20 {
 		return nil, errors.Join(fmt.Errorf("%s: %s are free, the store needs %s more: make room, or give --out a folder on a larger disk", out, size(free), size(missing)), j.journal.close())
 	}
@@ -267,7 +294,7 @@ func (j *job) run(ctx context.Context, start time.Time) error {
 	defer cancel(nil)
 	next := make(chan int)
 	var wait sync.WaitGroup
-	for range min(j.o.Threads, atOnce, max(1, len(j.manifest.Pieces))) {
+	for range min(2*j.o.Threads, atOnce, max(1, len(j.manifest.Pieces))) {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
@@ -284,6 +311,7 @@ func (j *job) run(ctx context.Context, start time.Time) error {
 				j.mu.Lock()
 				j.manifest.Pieces[i].Hash = hash
 				j.done += j.manifest.Pieces[i].Bytes
+				j.read, w.read = j.read+w.read, 0
 				report()
 				j.mu.Unlock()
 			}
@@ -307,6 +335,7 @@ type assembler struct {
 	wide   []byte
 	floats []float32
 	back   []float32
+	read   int64 // of the source, since the last piece
 }
 
 // piece assembles a piece, writes it under its hash and notes it down.
@@ -329,7 +358,9 @@ func (a *assembler) piece(ctx context.Context, index int) (shard.Hash, error) {
 			return shard.Hash{}, fmt.Errorf("%s: tensor %s: %w", a.src.place, u.tensor.Name, err)
 		}
 	}
+	a.cpu <- struct{}{}
 	hash := shard.Sum(a.data)
+	<-a.cpu
 	if err := writeWhole(filepath.Join(a.out, shard.PieceFolder, hash.String()), a.data); err != nil {
 		return hash, err
 	}
@@ -397,7 +428,11 @@ func (a *assembler) part(m quant.Matrix, p model.Part, first, end, base int) err
 		if err := a.src.readAt(p.Source, int64(p.From+from)*int64(rowBytes), a.raw); err != nil {
 			return err
 		}
-		if err := a.rows(m, p, i, n, from, base, element, rowBytes); err != nil {
+		a.read += int64(len(a.raw))
+		a.cpu <- struct{}{}
+		err := a.rows(m, p, i, n, from, base, element, rowBytes)
+		<-a.cpu
+		if err != nil {
 			return err
 		}
 		i += n
@@ -523,7 +558,11 @@ func writeWhole(path string, data []byte) error {
 func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "%s in %v", size(r.Bytes), r.Elapsed.Round(time.Millisecond))
 	if written := r.Bytes - r.Resumed; r.Elapsed > 0 {
-		fmt.Fprintf(w, " (%.0f MB/s)", float64(written)/1e6/r.Elapsed.Seconds())
+		fmt.Fprintf(w, " (%.0f MB/s", float64(written)/1e6/r.Elapsed.Seconds())
+		if r.Read > 0 {
+			fmt.Fprintf(w, "; %s were read at %.0f MB/s", size(r.Read), float64(r.Read)/1e6/r.Elapsed.Seconds())
+		}
+		fmt.Fprint(w, ")")
 	}
 	if r.Resumed > 0 {
 		fmt.Fprintf(w, ", %s of it from an earlier run", size(r.Resumed))

@@ -310,7 +310,7 @@ func (e *export) open() error {
 	info, err := e.file.Stat()
 	if err == nil {
 		missing := plan.Size() - info.Size()
-		if free, ok := freeSpace(filepath.Dir(e.out)); ok && free < missing+missing/100+1<<20 {
+		if free, ok := diskSpace(filepath.Dir(e.out)); ok && free < missing+missing/100+1<<20 {
 			err = fmt.Errorf("%s: %s are free, the file needs %s more", filepath.Dir(e.out), size(free), size(missing))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,12 +28,19 @@ func convertCommand() *cobra.Command {
 rooms serve. Memory stays small whatever the model's size; stopped at any
 moment, the same command goes on where it was.
 
+The source may also lie on a host: hf:OWNER/NAME[@REVISION] on Hugging Face, or
+any https:// folder; with /FILE.gguf at the end it is that file. It is read by
+ranged requests straight into the store, never copied to this disk as a whole,
+and held against the host's hashes. HF_TOKEN opens private and gated models,
+HF_ENDPOINT names another Hugging Face host.
+
 With --to gguf it becomes one GGUF file instead, for llama.cpp and its kin;
 the source may then also be a store, and keeps its own types unless --weights
 says otherwise.
 
 Weights: ` + convert.Recipes + `.`,
 		Example: `  potluck convert ./GLM-4.5-Air --out ./GLM-4.5-Air-q4_0
+  potluck convert hf:zai-org/GLM-4.5-Air --out ./GLM-4.5-Air-q4_0
   potluck convert model-Q4_K_M.gguf --out ./model   # keeps the file's own types
   potluck convert ./checkpoint --out ./store --weights f32
   potluck convert ./GLM-4.5-Air --to gguf --weights q8_0 --out GLM-4.5-Air-Q8_0.gguf`,
@@ -46,6 +54,9 @@ Weights: ` + convert.Recipes + `.`,
 				return fmt.Errorf("--to %s: want store or gguf", to)
 			case out == "":
 				return errors.New("say where it goes: --out FOLDER for a store, --out FILE.gguf for a GGUF file")
+			}
+			if u, err := url.Parse(args[0]); err == nil && u.Scheme == "http" && u.Hostname() != "localhost" && !strings.HasPrefix(u.Hostname(), "127.") {
+				fmt.Fprintln(os.Stderr, "http:// is not encrypted: nothing proves whose bytes these are")
 			}
 			bar := convert.NewBar(os.Stderr, "converting "+filepath.Base(args[0]))
 			report, err := run(cmd.Context(), args[0], out, convert.Options{Weights: weights, Threads: threads, Progress: bar.Update})
@@ -71,6 +82,7 @@ func inspectCommand() *cobra.Command {
 		Use:   "inspect MODEL",
 		Short: "List a model's metadata and tensors",
 		Example: `  potluck inspect ./store
+  potluck inspect hf:zai-org/GLM-4.5-Air      # only the headers are read
   potluck inspect model.gguf --tensor layers.0.q --out q.safetensors   # decoded to f32`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,12 +90,16 @@ func inspectCommand() *cobra.Command {
 			if len(args) > 0 {
 				name = args[0]
 			}
+			if tensor == "" {
+				m, err := manifestOf(cmd.Context(), name, "")
+				if err != nil {
+					return err
+				}
+				return listStore(cmd, m)
+			}
 			src, err := openModel(cmd.Context(), name, "")
 			if err != nil {
 				return err
-			}
-			if tensor == "" {
-				return listStore(cmd, src.Manifest())
 			}
 			if out == "" {
 				return errors.New("--tensor needs --out FILE.safetensors")
@@ -94,6 +110,21 @@ func inspectCommand() *cobra.Command {
 	cmd.Flags().StringVar(&tensor, "tensor", "", "decode this tensor")
 	cmd.Flags().StringVar(&out, "out", "", "safetensors file for it")
 	return cmd
+}
+
+// manifestOf is the manifest of a model's store, also where there is no store
+// yet: listing needs none.
+func manifestOf(ctx context.Context, name, weights string) (*shard.Manifest, error) {
+	if name != "" {
+		if _, err := os.Stat(filepath.Join(name, shard.ManifestFile)); err != nil {
+			return convert.Layout(ctx, name, weights)
+		}
+	}
+	src, err := openModel(ctx, name, "")
+	if err != nil {
+		return nil, err
+	}
+	return src.Manifest(), nil
 }
 
 func listStore(cmd *cobra.Command, m *shard.Manifest) error {

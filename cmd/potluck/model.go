@@ -21,7 +21,7 @@ import (
 )
 
 // modelHelp is the description of --model, the same everywhere.
-const modelHelp = "a shard store, a GGUF file, a Hugging Face folder, or hf:OWNER/NAME; the embedded demo model when none is given"
+const modelHelp = "a shard store, a GGUF file, a Hugging Face folder, hf:OWNER/NAME[@REVISION], or an https:// folder or .gguf; the embedded demo model when none is given"
 
 // openModel opens what --model names: a store, a file or folder that is first
 // converted into a store (kept in the cache), or the embedded model.

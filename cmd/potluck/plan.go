@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,25 +14,31 @@ import (
 	"github.com/potluck-llm/potluck/coordinator/plan"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
+	"github.com/potluck-llm/potluck/shard"
 )
+
+// defaultWeights are those of stores made of floats.
+const defaultWeights = "q4_0"
 
 func planCommand() *cobra.Command {
 	var modelName, weights, policy, rooms string
-	var slots, context int
+	var slots, positions int
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Say what a model needs, and which rooms can run it",
 		Long: `Says without a cluster what a model needs: its size, what each token reads, its
-KV cache, and which rooms can run it. --model may be a store, or just a
-config.json: no weights are needed.
+KV cache, and which rooms can run it. --model may be a store, model files here
+or on a host, of which only the headers are read, or just a config.json: no
+weights are needed.
 
 A room is given as GB[@GB/s][xCOUNT], several with commas between.`,
 		Example: `  potluck plan --model config.json
+  potluck plan --model hf:PrimeIntellect/INTELLECT-3
   potluck plan --model ./GLM-4.5-Air-q4_0 --room 2@40x30        # thirty tabs of 2 GB
   potluck plan --model config.json --room 64@80,2@30x10 --policy spread`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			shape, err := shapeOf(cmd, modelName, weights)
+			shape, err := shapeOf(cmd.Context(), modelName, weights)
 			if err != nil {
 				return err
 			}
@@ -39,7 +46,7 @@ A room is given as GB[@GB/s][xCOUNT], several with commas between.`,
 			if err != nil {
 				return fmt.Errorf("--policy: %w", err)
 			}
-			wish := plan.Slots{Slots: slots, Positions: min(context, shape.Config.MaxPositions), KV: quant.F16, Round: true}
+			wish := plan.Slots{Slots: slots, Positions: min(positions, shape.Config.MaxPositions), KV: quant.F16, Round: true}
 			list, err := parseRooms(rooms)
 			if err != nil {
 				return err
@@ -48,30 +55,47 @@ A room is given as GB[@GB/s][xCOUNT], several with commas between.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&modelName, "model", "", "a store, a config.json or its folder; the embedded model when none is given")
-	cmd.Flags().StringVar(&weights, "weights", "q4_0", "weight type, where only a config is given")
+	cmd.Flags().StringVar(&modelName, "model", "", "a store, a config.json, model files here, hf:OWNER/NAME or a URL; the embedded model when none is given")
+	cmd.Flags().StringVar(&weights, "weights", defaultWeights, "weight types, where the model is no store yet")
 	cmd.Flags().StringVar(&policy, "policy", "auto", "auto or spread")
 	cmd.Flags().StringVar(&rooms, "room", "", "the room's workers, as GB[@GB/s][xCOUNT],…; some typical rooms when none is given")
 	cmd.Flags().IntVar(&slots, "slots", 1, "conversations at once")
-	cmd.Flags().IntVar(&context, "context", 4096, "tokens of a conversation")
+	cmd.Flags().IntVar(&positions, "context", 4096, "tokens of a conversation")
 	return cmd
 }
 
-// shapeOf reads a store's shape, or a configuration's without weights.
-func shapeOf(cmd *cobra.Command, name, weights string) (*plan.Shape, error) {
-	config := name
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		if _, err := os.Stat(filepath.Join(name, "manifest.json")); err != nil {
-			config = filepath.Join(name, "config.json")
-		}
+// shapeOf reads a store's shape, that of model files, or a configuration's
+// without weights.
+func shapeOf(ctx context.Context, name, weights string) (*plan.Shape, error) {
+	if config := configOnly(name); config != "" {
+		return shapeOfConfig(config, weights)
 	}
-	if !strings.HasSuffix(config, ".json") {
-		src, err := openModel(cmd.Context(), name, "")
-		if err != nil {
-			return nil, err
-		}
-		return plan.ShapeOf(src.Manifest()), nil
+	if strings.HasSuffix(strings.ToLower(name), ".gguf") && weights == defaultWeights {
+		weights = "" // such a file has types of its own
 	}
+	m, err := manifestOf(ctx, name, weights)
+	if err != nil {
+		return nil, err
+	}
+	return plan.ShapeOf(m), nil
+}
+
+// configOnly is the config.json that name is, or that lies alone in the folder
+// name; "" where there is more to read.
+func configOnly(name string) string {
+	if strings.HasSuffix(name, ".json") {
+		return name
+	}
+	config := filepath.Join(name, "config.json")
+	weights, _ := filepath.Glob(filepath.Join(name, "*.safetensors"))
+	_, err := os.Stat(config)
+	if _, store := os.Stat(filepath.Join(name, shard.ManifestFile)); name == "" || store == nil || err != nil || len(weights) > 0 {
+		return ""
+	}
+	return config
+}
+
+func shapeOfConfig(config, weights string) (*plan.Shape, error) {
 	data, err := os.ReadFile(config)
 	if err != nil {
 		return nil, err

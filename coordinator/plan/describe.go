@@ -13,9 +13,11 @@ var typicalRooms = []struct {
 	workers []Worker
 }{
 	{"thirty tabs of 2 GB", room(30, 2, 30)},
+	{"thirty-one tabs of 2 GB", room(31, 2, 30)},
 	{"thirty laptops that lend 4 GB", room(30, 4, 40)},
 	{"one machine with 64 GB", room(1, 64, 80)},
 	{"four machines with 24 GB", room(4, 24, 60)},
+	{"four machines with 16 GB", room(4, 16, 60)},
 	{"one machine with 8 GB", room(1, 8, 40)},
 }
 
@@ -39,7 +41,7 @@ func Describe(w io.Writer, s *Shape, workers []Worker, policy Policy, slots Slot
 	}
 	fmt.Fprintf(w, "  read per token   %s\n", GB(s.ReadPerToken()+s.headBytes()))
 	perToken := s.kvBytes(Slots{Slots: 1, Positions: 1, KV: slots.KV}) * int64(c.Layers)
-	fmt.Fprintf(w, "  KV per token     %d bytes; %s for %d conversations of %d tokens\n\n", perToken, GB(perToken*int64(slots.Slots)*int64(slots.Positions)), slots.Slots, slots.Positions)
+	fmt.Fprintf(w, "  KV per token     %d bytes; %s for %s of %d tokens\n\n", perToken, GB(perToken*int64(slots.Slots)*int64(slots.Positions)), conversations(slots.Slots), slots.Positions)
 	if len(workers) > 0 {
 		describePlan(w, Make(s, workers, policy, slots), workers)
 		return
@@ -56,6 +58,13 @@ func Describe(w io.Writer, s *Shape, workers []Worker, policy Policy, slots Slot
 	}
 	_ = table.Flush()
 	fmt.Fprintln(w, "\nFigures assume 30 to 80 GB/s and 3 ms a hop; --room describes yours.")
+}
+
+func conversations(n int) string {
+	if n == 1 {
+		return "one conversation"
+	}
+	return fmt.Sprintf("%d conversations", n)
 }
 
 // headBytes is what the coordinator's head reads for a token: the embedding and

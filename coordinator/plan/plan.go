@@ -249,6 +249,9 @@ func lacking(s *Shape, workers []Worker, least Slots) *Plan {
 		p.Missing = max(1, s.largestPart(least)-largest.Bytes)
 	}
 	p.Reasons = []string{fmt.Sprintf("needs %s, the room has %s", GB(need), GB(have))}
+	if need <= have {
+		p.Reasons[0] += ", but what each has left beside whole experts is too small for another"
+	}
 	if largest.Bytes > 0 {
 		p.Reasons = append(p.Reasons, fmt.Sprintf("%d more like %s would do", (p.Missing+largest.Bytes-1)/largest.Bytes, largest.Name))
 	}
