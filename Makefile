@@ -36,7 +36,7 @@ FUZZTIME ?= 10s
 fuzz: ## Run every fuzz target of the repository for FUZZTIME (10s each)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file name; do \
 	  name=$${name#func }; echo "$$(dirname $$file) $$name"; \
-	  GOMEMLIMIT=1GiB $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)" </dev/null || exit 1; done
+	  GOMEMLIMIT=1GiB $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s "$$(dirname $$file)" </dev/null || exit 1; done
 
 check: ## Vet native and js/wasm, cross-build for Linux, macOS and Windows
 	$(GO) vet ./...
