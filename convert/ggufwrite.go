@@ -3,7 +3,6 @@ package convert
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,16 +10,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/gguf"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
-	"github.com/potluck-llm/potluck/token"
 )
 
 // ToGGUF writes the model at path, a store or what Convert reads, as one GGUF
@@ -51,7 +46,7 @@ func ToGGUF(ctx context.Context, path, out string, o Options) (report *Report, e
 	if err != nil {
 		return nil, errors.Join(err, e.file.Close())
 	}
-	if err := errors.Join(e.file.Chmod(0o644), e.file.Close(), os.Rename(e.file.Name(), out)); err != nil {
+	if err := e.finish(); err != nil {
 		return nil, err
 	}
 	r := &Report{Bytes: e.writer.Offset(), Types: map[string]int64{}, Errors: e.errors.relative(), Notes: e.notes, Checks: checks, Elapsed: time.Since(start), Resumed: e.resumed}
@@ -59,6 +54,14 @@ func ToGGUF(ctx context.Context, path, out string, o Options) (report *Report, e
 		r.Types[t.Type.String()] += e.bytes(i)
 	}
 	return r, nil
+}
+
+// finish gives the file its name, once all of it is on the disk.
+func (e *export) finish() error {
+	if err := errors.Join(e.file.Chmod(0o644), e.file.Sync(), e.file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(e.file.Name(), e.out)
 }
 
 // An export is one GGUF file in the making.
@@ -104,10 +107,18 @@ func (e *export) prepare(path string) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range append(pairs, vocabulary...) {
-		e.meta = append(e.meta, gguf.Pair(p))
-	}
+	e.addMeta(append(pairs, vocabulary...))
+	e.addMeta(facts.general)
 	return nil
+}
+
+// addMeta adds pairs whose keys there are none of yet.
+func (e *export) addMeta(pairs []model.Pair) {
+	for _, p := range pairs {
+		if !slices.ContainsFunc(e.meta, func(q gguf.Pair) bool { return q.Key == p.Key }) {
+			e.meta = append(e.meta, gguf.Pair(p))
+		}
+	}
 }
 
 // info chooses the type of a tensor.
@@ -187,110 +198,6 @@ func (e *export) bytes(i int) int64 {
 		return 0 // prepare chose a type that fits
 	}
 	return int64(row) * int64(e.tensors[i].Rows())
-}
-
-// vocabulary is the tokenizer's metadata: a GGUF file's own, or what says the
-// same as tokenizer.json.
-func (e *export) vocabulary(f facts) ([]model.Pair, error) {
-	var pairs []model.Pair
-	switch {
-	case len(f.vocabulary) > 0:
-		pairs = f.vocabulary
-	case len(f.tokenizer) == 0:
-		pairs = append(pairs, model.Pair{Key: "tokenizer.ggml.model", Value: "none"})
-	default:
-		t, err := token.FromJSON(f.tokenizer)
-		if err != nil {
-			return nil, err
-		}
-		c := f.config
-		var notes []string
-		pairs, notes, err = t.GGUF(token.GGUFOptions{Vocab: c.Vocab, Arch: c.Arch, BOS: c.BOS, Pad: c.Pad, Ends: endTokens(f)})
-		if err != nil {
-			return nil, err
-		}
-		e.notes = append(e.notes, notes...)
-	}
-	if f.template != "" {
-		pairs = append(pairs, model.Pair{Key: "tokenizer.chat_template", Value: f.template})
-	}
-	return pairs, nil
-}
-
-// endTokens are the ids that end an answer: generation_config's, which people
-// set last, then the configuration's.
-func endTokens(f facts) []int32 {
-	var g struct {
-		EOS json.RawMessage `json:"eos_token_id"`
-	}
-	var ids []int32
-	if json.Unmarshal(f.generation, &g) == nil {
-		var one int32
-		if json.Unmarshal(g.EOS, &one) == nil {
-			ids = []int32{one}
-		} else if json.Unmarshal(g.EOS, &ids) != nil {
-			ids = nil
-		}
-	}
-	for _, id := range f.config.EOS {
-		if !slices.Contains(ids, id) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-// A samplingKey is what a generation_config.json and GGUF metadata call the same
-// setting.
-type samplingKey struct {
-	json, gguf string
-	whole      bool
-}
-
-var samplingKeys = []samplingKey{
-	{"temperature", "general.sampling.temp", false},
-	{"top_k", "general.sampling.top_k", true},
-	{"top_p", "general.sampling.top_p", false},
-	{"min_p", "general.sampling.min_p", false},
-}
-
-// samplingPairs are the sampling settings of a generation_config.json.
-func samplingPairs(generation json.RawMessage) (pairs []model.Pair) {
-	var settings map[string]any
-	if json.Unmarshal(generation, &settings) != nil {
-		return nil
-	}
-	if sample, ok := settings["do_sample"].(bool); ok && !sample {
-		settings = map[string]any{"temperature": 0.0}
-	}
-	for _, k := range samplingKeys {
-		switch v, ok := settings[k.json].(float64); {
-		case !ok:
-		case k.whole:
-			pairs = append(pairs, model.Pair{Key: k.gguf, Value: int32(v)})
-		default:
-			pairs = append(pairs, model.Pair{Key: k.gguf, Value: float32(v)})
-		}
-	}
-	return pairs
-}
-
-// samplingSettings are those of a GGUF file, as a generation_config.json says
-// them; nil where there are none.
-func samplingSettings(meta map[string]any) (json.RawMessage, error) {
-	settings := map[string]any{}
-	for _, k := range samplingKeys {
-		switch v := meta[k.gguf].(type) {
-		case float64: // the shortest number that is the same float32
-			settings[k.json] = json.Number(strconv.FormatFloat(v, 'g', -1, 32))
-		case int64, uint64:
-			settings[k.json] = v
-		}
-	}
-	if len(settings) == 0 {
-		return nil, nil
-	}
-	return json.Marshal(settings)
 }
 
 // open opens the growing file, at the place where an earlier run stopped.
@@ -395,294 +302,4 @@ func (e *export) fingerprint() (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%x", h.Sum(nil)[:6]), nil
-}
-
-// A chunk is some rows of a tensor: what one thread makes at once.
-type chunk struct {
-	index       int // of the tensor
-	first, rows int
-	bytes       int64
-}
-
-// ggufChunk is how many bytes a chunk has at most, but whole rows and heads.
-var ggufChunk = chunkBytes
-
-// chunks lists them in the order of the file.
-func (e *export) chunks(yield func(chunk) bool) {
-	for i := range e.tensors {
-		t := &e.tensors[i]
-		row := int(e.bytes(i)) / t.Rows()
-		step := max(1, ggufChunk/row)
-		for _, p := range t.Parts {
-			if p.Heads > 0 { // rows are shuffled within heads: take whole ones
-				head := p.Rows / p.Heads
-				step = max(1, step/head) * head
-			}
-		}
-		for first := 0; first < t.Rows(); first += step {
-			n := min(step, t.Rows()-first)
-			if !yield(chunk{i, first, n, int64(n) * int64(row)}) {
-				return
-			}
-		}
-	}
-}
-
-// A made chunk is its bytes, or why there are none.
-type made struct {
-	chunk
-	data []byte
-	err  error
-}
-
-// run makes the chunks that are missing, several at once, and writes them in
-// order.
-func (e *export) run(ctx context.Context, start time.Time) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	total := e.writer.Size()
-	report := func() {
-		if e.o.Progress != nil {
-			e.o.Progress(Progress{Done: e.writer.Offset(), Total: total, Resumed: e.resumed, Elapsed: time.Since(start)})
-		}
-	}
-	report()
-	ordered := make(chan chan made, e.o.Threads) // bounds what waits in memory
-	var wait sync.WaitGroup
-	wait.Add(1)
-	go func() {
-		defer wait.Done()
-		e.makeAll(ctx, ordered)
-	}()
-	var failed error
-	for next := range ordered {
-		m := <-next
-		if failed != nil {
-			continue
-		}
-		if failed = m.err; failed == nil {
-			_, failed = e.writer.Write(m.data)
-		}
-		if failed != nil {
-			cancel()
-			continue
-		}
-		report()
-	}
-	wait.Wait()
-	if failed == nil {
-		failed = context.Cause(ctx)
-	}
-	if failed == nil {
-		failed = e.writer.Close()
-	}
-	return failed
-}
-
-// makeAll starts a goroutine a chunk, as many at once as ordered holds.
-func (e *export) makeAll(ctx context.Context, ordered chan<- chan made) {
-	defer close(ordered)
-	plan, err := gguf.NewWriter(io.Discard, e.meta, e.infos)
-	if err != nil {
-		return // NewWriter accepted them before
-	}
-	begin := e.writer.Offset()
-	for c := range e.chunks {
-		if ctx.Err() != nil {
-			return
-		}
-		at := plan.Offset()
-		if err := plan.Skip(c.bytes); err != nil {
-			return
-		}
-		if at < begin {
-			continue
-		}
-		result := make(chan made, 1)
-		ordered <- result
-		go func() {
-			data, err := e.chunk(ctx, c)
-			if err != nil {
-				err = fmt.Errorf("%s: tensor %s: %w", e.origin.name(), e.tensors[c.index].Name, err)
-			}
-			result <- made{c, data, err}
-		}()
-	}
-}
-
-// chunk makes the bytes of a chunk.
-func (e *export) chunk(ctx context.Context, c chunk) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	t, typ := &e.tensors[c.index], e.infos[c.index].Type
-	data := make([]byte, c.bytes)
-	switch {
-	case t.Values != nil:
-		return data, typ.Encode(data, t.Values)
-	case len(t.Shape) == 1:
-		return data, e.vector(data, t)
-	}
-	refs, err := rowsOf(t, c.first, c.rows)
-	if err != nil {
-		return nil, err
-	}
-	b := &rowWriter{typ: typ, cols: t.Cols(), data: data, errors: &e.errors, tensor: t.Name}
-	return data, e.origin.rows(refs, b.put)
-}
-
-// A rowRef is a row of one of the model's tensors.
-type rowRef struct {
-	of  *model.Tensor
-	row int
-}
-
-// rowsOf lists where rows of a GGUF tensor come from.
-func rowsOf(t *model.GGUFTensor, first, rows int) ([]rowRef, error) {
-	refs := make([]rowRef, 0, rows)
-	at := 0 // the part that had the row before
-	for r := first; r < first+rows; r++ {
-		found := false
-		for range t.Parts {
-			if row, ok := t.Parts[at].Row(r); ok {
-				refs, found = append(refs, rowRef{t.Parts[at].Of, row}), true
-				break
-			}
-			at = (at + 1) % len(t.Parts)
-		}
-		if !found {
-			return nil, fmt.Errorf("row %d has no source", r)
-		}
-	}
-	return refs, nil
-}
-
-// vector fills a tensor of one dimension, whose parts count elements.
-func (e *export) vector(data []byte, t *model.GGUFTensor) error {
-	values := make([]float32, t.Cols())
-	for _, p := range t.Parts {
-		whole, err := e.origin.vector(p.Of)
-		if err != nil {
-			return err
-		}
-		for i := range values {
-			if from, ok := p.Row(i); ok {
-				values[i] = whole[from]
-			}
-		}
-	}
-	return quant.ForeignF32.Encode(data, values)
-}
-
-// A rowWriter puts rows of any type into a chunk of one type.
-type rowWriter struct {
-	typ    quant.Foreign
-	cols   int
-	data   []byte
-	errors *classErrors
-	tensor string
-
-	planar []byte
-	floats []float32
-	back   []float32
-}
-
-// put writes row i.
-func (w *rowWriter) put(i int, from quant.Foreign, raw []byte) error {
-	size := len(w.data) / max(1, w.rows())
-	dst := w.data[i*size : (i+1)*size]
-	w.floats = grow(w.floats, w.cols)
-	if from == w.typ && w.moves() {
-		// Blocks that nothing here encodes: check that they are numbers.
-		if err := from.Decode(w.floats, raw); err != nil {
-			return err
-		}
-		for column, v := range w.floats {
-			if v-v != 0 {
-				return &quant.NotFiniteError{Row: i, Column: column, Value: v}
-			}
-		}
-		copy(dst, raw)
-		return nil
-	}
-	if err := w.encode(dst, from, raw); err != nil {
-		return err
-	}
-	if i%sampleEvery != 0 {
-		return nil
-	}
-	w.back = grow(w.back, w.cols)
-	if err := errors.Join(from.Decode(w.floats, raw), w.typ.Decode(w.back, dst)); err != nil {
-		return err
-	}
-	w.errors.add(w.tensor, w.floats, w.back)
-	return nil
-}
-
-// sampleEvery is how many rows there are to one whose loss is measured.
-const sampleEvery = 256
-
-// rows is how many rows the chunk has.
-func (w *rowWriter) rows() int {
-	row, err := w.typ.RowBytes(w.cols)
-	if err != nil || row == 0 {
-		return 1
-	}
-	return len(w.data) / row
-}
-
-// moves tells whether rows of the type can only be moved.
-func (w *rowWriter) moves() bool {
-	native, ok := w.typ.Native()
-	return ok && native.Foreign() != w.typ
-}
-
-// encode turns one row into the chunk's type: by moving bytes where both have
-// the same form.
-func (w *rowWriter) encode(dst []byte, from quant.Foreign, raw []byte) error {
-	native, ok := w.typ.Native()
-	if !ok || native.Foreign() != w.typ {
-		return fmt.Errorf("element type %v is not written", w.typ)
-	}
-	w.planar = grow(w.planar, int(native.Bytes(1, w.cols)))
-	m, err := quant.NewMatrix(native, 1, w.cols, w.planar)
-	if err != nil {
-		return err
-	}
-	if err := m.RepackRows(0, from, raw); err != nil {
-		return err
-	}
-	return m.Interleave(0, dst)
-}
-
-// vocabularyPairs are a GGUF file's tokenizer keys with the types that llama.cpp
-// expects of them.
-func vocabularyPairs(f *gguf.File) []model.Pair {
-	pairs := []model.Pair{}
-	for _, key := range f.Keys {
-		if !strings.HasPrefix(key, "tokenizer.ggml.") {
-			continue
-		}
-		switch v := f.Meta[key].(type) {
-		case string, bool, []string:
-			pairs = append(pairs, model.Pair{Key: key, Value: v})
-		case uint64:
-			pairs = append(pairs, model.Pair{Key: key, Value: uint32(v)})
-		case int64:
-			pairs = append(pairs, model.Pair{Key: key, Value: int32(v)})
-		case []int64:
-			pairs = append(pairs, model.Pair{Key: key, Value: narrow[int32](v)})
-		case []float64:
-			pairs = append(pairs, model.Pair{Key: key, Value: narrow[float32](v)})
-		}
-	}
-	return pairs
-}
-
-func narrow[To int32 | float32, From int64 | float64](list []From) []To {
-	out := make([]To, len(list))
-	for i, v := range list {
-		out[i] = To(v)
-	}
-	return out
 }

@@ -33,7 +33,7 @@ type facts struct {
 	config                *model.Config
 	tokenizer, generation json.RawMessage
 	template, license     string
-	vocabulary            []model.Pair // a GGUF file's own tokenizer, nil: none
+	vocabulary, general   []model.Pair // a GGUF file's own tokenizer and notes, nil: none
 }
 
 // openOrigin opens a store, a Hugging Face folder or a GGUF file.
@@ -80,7 +80,7 @@ func (o *fileOrigin) stamps() ([]string, error) { return o.src.folder.stamps() }
 
 func (o *fileOrigin) facts() facts {
 	s := o.src
-	return facts{s.config, s.tokenizer, s.generation, s.template, s.license, s.vocabulary}
+	return facts{s.config, s.tokenizer, s.generation, s.template, s.license, s.vocabulary, s.general}
 }
 
 func (o *fileOrigin) elements(p *model.GGUFPart) ([]quant.Foreign, error) {
@@ -262,7 +262,7 @@ func (o *storeOrigin) close() error { return o.dir.Close() }
 
 func (o *storeOrigin) facts() facts {
 	m := o.dir.Manifest()
-	return facts{m.Model, m.Tokenizer, m.Generation, m.Template, m.License, nil}
+	return facts{m.Model, m.Tokenizer, m.Generation, m.Template, m.License, nil, nil}
 }
 
 func (o *storeOrigin) tensor(name string) (*shard.Tensor, error) {

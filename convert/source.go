@@ -29,7 +29,7 @@ type source struct {
 
 	tokenizer, generation json.RawMessage
 	template, license     string
-	vocabulary            []model.Pair // a GGUF file's tokenizer as it stands there
+	vocabulary, general   []model.Pair // a GGUF file's tokenizer and notes as they stand there
 }
 
 // openCheckpoint opens a Hugging Face folder.
@@ -191,7 +191,7 @@ func (s *source) openGGUF(name string) error {
 	}
 	s.license, _ = f.Meta["general.license"].(string)
 	s.template, _ = f.Meta["tokenizer.chat_template"].(string)
-	s.vocabulary = vocabularyPairs(f)
+	s.vocabulary, s.general = pairsBelow(f, "tokenizer.ggml."), pairsBelow(f, "general.")
 	if s.generation, err = samplingSettings(f.Meta); err != nil {
 		return fmt.Errorf("%s: %w", s.place, err)
 	}
