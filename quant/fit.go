@@ -112,10 +112,10 @@ func fitQ8_0(q *[32]byte, scale []byte, x *[BlockSize]float32, steps steps) bool
 	try := func(d float32) {
 		h := F32ToF16(d)
 		d = F16ToF32(h)
-		if d == 0 || least == 0 || !roundQ8_0(&tried, d, x) {
+		if d == 0 || least == 0 {
 			return
 		}
-		if loss := lossQ8_0(&tried, d, x); loss < least {
+		if loss := roundQ8_0(&tried, d, x, least); loss < least {
 			least, *q = loss, tried
 			binary.LittleEndian.PutUint16(scale, h)
 		}
@@ -136,18 +136,28 @@ func fitQ8_0(q *[32]byte, scale []byte, x *[BlockSize]float32, steps steps) bool
 	return true
 }
 
-// roundQ8_0 rounds a block to multiples of d; false where one is beyond 127.
-func roundQ8_0(q *[32]byte, d float32, x *[BlockSize]float32) bool {
+// roundQ8_0 rounds a block to multiples of d and returns the squared error. It
+// stops as soon as that is no less than limit, or a number is beyond 127.
+func roundQ8_0(q *[32]byte, d float32, x *[BlockSize]float32, limit float32) (loss float32) {
 	const toWhole = 3 << 22 // adding it leaves no fraction: numbers around it are whole
 	inverse := inverseOf(d)
-	for i, v := range x {
-		scaled := float32(v * inverse)
-		if !(scaled < 127.5 && scaled > -127.5) {
-			return false
+	for i := 0; i < BlockSize; i += 8 {
+		part, to := (*[8]float32)(x[i:]), (*[8]byte)(q[i:])
+		for j, v := range part {
+			scaled := float32(v * inverse)
+			if !(scaled < 127.5 && scaled > -127.5) {
+				return limit
+			}
+			whole := float32(float32(scaled+toWhole) - toWhole)
+			to[j] = byte(int32(whole))
+			e := float32(d*whole) - v
+			loss += float32(e * e)
 		}
-		q[i] = byte(int32(float32(scaled+toWhole) - toWhole))
+		if loss >= limit {
+			return limit
+		}
 	}
-	return true
+	return loss
 }
 
 // lossQ8_0 is the squared error of a block.
