@@ -50,11 +50,22 @@ func (l *local) open(name string) (io.ReaderAt, int64, error) {
 		return nil, 0, fmt.Errorf("%s is a folder, want a file", path)
 	}
 	l.opened = append(l.opened, fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano()))
-	return onlyReader{f}, info.Size(), nil
+	return aheadReader{f}, info.Size(), nil
 }
 
-// onlyReader hides that a file can be closed: the folder does that.
-type onlyReader struct{ io.ReaderAt }
+// aheadReader reads a file in long pieces, and hides that it can be closed: the
+// folder does that.
+type aheadReader struct{ f *os.File }
+
+// longRead is from when on a read is worth asking for what follows it.
+const longRead = 1 << 20
+
+func (r aheadReader) ReadAt(buf []byte, offset int64) (int, error) {
+	if len(buf) >= longRead {
+		readAhead(r.f, offset, 2*int64(len(buf)))
+	}
+	return r.f.ReadAt(buf, offset)
+}
 
 func (l *local) stamps() ([]string, error) { return l.opened, nil }
 
