@@ -56,6 +56,17 @@ func (e *Engine) Variant() string { return e.k.Name }
 // Threads is how many threads compute, the caller's among them.
 func (e *Engine) Threads() int { return e.pool.threads }
 
+// Peak does some 8-bit multiply-adds on the caller's thread alone, as fast as
+// the machine can, and returns how many; 0 where the variant cannot. It touches
+// nothing of the engine: several goroutines may call it at once.
+func (e *Engine) Peak(rounds int) int {
+	if e.k.Peak == nil || rounds < 1 {
+		return 0
+	}
+	e.k.Peak(rounds)
+	return rounds * e.k.PeakOps
+}
+
 // scratch is one thread's memory, grown as needed and kept.
 type scratch struct {
 	strip   []byte    // unpacked 8-bit strips

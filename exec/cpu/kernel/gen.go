@@ -19,6 +19,7 @@ func main() {
 	for _, t := range []target{avx512vnni, avx512, avx2} {
 		g.t = t
 		g.products()
+		g.peak()
 		if t.name == "AVX512" { // the same code as AVX512VNNI's
 			continue
 		}
@@ -798,6 +799,34 @@ func (g *generator) elementwise() {
 	g.decode8("decodeValues8")
 	g.swiGLU()
 	g.expSum()
+}
+
+// peakSums is how many sums a peak kernel keeps in flight: more than an
+// instruction's latency times how many start a cycle.
+const peakSums = 12
+
+// peak multiplies registers with registers: what no product can exceed. A round
+// is peakSums vectors of int8.
+func (g *generator) peak() {
+	g.function("peak"+g.t.name, "rounds int", "")
+	g.load("rounds", "CX")
+	for i := range 16 {
+		g.zero(i)
+	}
+	const w, x, tmp = 15, 14, 13
+	g.label("next")
+	for i := range peakSums {
+		if g.t.vnni {
+			g.p("VPDPBUSD %s, %s, %s", g.v(x), g.v(w), g.v(i))
+			continue
+		}
+		g.p("VPMADDUBSW %s, %s, %s", g.v(x), g.v(w), g.v(tmp))
+		g.p("VPMADDWD %s, %s, %s", g.v(x), g.v(tmp), g.v(tmp))
+		g.p("VPADDD %s, %s, %s", g.v(tmp), g.v(i), g.v(i))
+	}
+	g.p("DECQ CX")
+	g.p("JG next")
+	g.ret()
 }
 
 // acrossLanes leaves op over all lanes of V0 in X0; it uses V1.

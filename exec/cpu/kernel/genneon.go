@@ -37,6 +37,7 @@ func main() {
 	}
 	g.decodeF16()
 	g.rows()
+	g.peak()
 	g.write()
 }
 
@@ -523,6 +524,26 @@ func (g *generator) decodeF16() {
 // ---- one row at a time ----
 
 func (g *generator) number(d int, f float32) { g.constant(d, math.Float32bits(f)) }
+
+// peakSums is how many sums the peak kernel keeps in flight: more than an
+// instruction's latency times how many start a cycle.
+const peakSums = 16
+
+// peak multiplies registers with registers: what no product can exceed.
+func (g *generator) peak() {
+	g.function("peakNEONDot", "rounds int", "")
+	g.load("rounds", "R0")
+	for i := range peakSums + 2 {
+		g.zero(i)
+	}
+	g.label("next")
+	for i := range peakSums {
+		g.byElement("SDOT", i, peakSums, peakSums+1, 0)
+	}
+	g.p("SUBS $1, R0, R0")
+	g.p("BGT next")
+	g.p("RET")
+}
 
 func (g *generator) rows() {
 	g.quantise()

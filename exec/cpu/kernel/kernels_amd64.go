@@ -267,6 +267,9 @@ func dotHalf4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b
 func dotHalf4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
 
 //go:noescape
+func peakAVX512VNNI(rounds int)
+
+//go:noescape
 func unpack4AVX512VNNI(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
@@ -387,6 +390,9 @@ func dotMinAVX512_7(y *float32, ldy int, w *byte, d *float32, m *float32, x *Blo
 func dotMinAVX512_8(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
+func peakAVX512(rounds int)
+
+//go:noescape
 func dot4AVX2_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
@@ -457,6 +463,9 @@ func dotHalf4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint
 
 //go:noescape
 func dotHalf4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+
+//go:noescape
+func peakAVX2(rounds int)
 
 //go:noescape
 func unpack4AVX2(dst *byte, src *byte, stride int, groups int)

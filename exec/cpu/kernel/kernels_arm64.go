@@ -236,6 +236,9 @@ func swiGLUNEON(y *float32, gu *float32, n int)
 //go:noescape
 func expSumNEON(x *float32, n int, max float32) (ret float32)
 
+//go:noescape
+func peakNEONDot(rounds int)
+
 var (
 	dot4NEON      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEON_1, dot4NEON_2, dot4NEON_3, dot4NEON_4, dot4NEON_5, dot4NEON_6, dot4NEON_7, dot4NEON_8}
 	dot4NEONDot   = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEONDot_1, dot4NEONDot_2, dot4NEONDot_3, dot4NEONDot_4, dot4NEONDot_5, dot4NEONDot_6, dot4NEONDot_7, dot4NEONDot_8}

@@ -102,6 +102,12 @@ type Variant struct {
 	DecodeKeys8, DecodeValues8 func(dst *float32, src *int8, scales *float32, blocks int)
 	// Max of n floats, n a multiple of 16, n > 0.
 	Max func(x *float32, n int) float32
+
+	// Peak, optional, does nothing but 8-bit multiply-adds, from registers to
+	// registers: PeakOps of them a round, rounds > 0. It measures what no product
+	// can exceed.
+	Peak    func(rounds int)
+	PeakOps int
 }
 
 var registry struct {

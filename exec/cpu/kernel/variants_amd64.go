@@ -22,6 +22,9 @@ func lacking(features ...string) func() string {
 	return func() string { return strings.Join(missing, ", ") }
 }
 
+// peakSums is gen.go's.
+const peakSums = 12
+
 func init() {
 	// Every processor with AVX2 has F16C.
 	Register(Variant{
@@ -35,6 +38,7 @@ func init() {
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
 		DecodeKeys8: decodeKeys8AVX2, DecodeValues8: decodeValues8AVX2,
+		Peak: peakAVX2, PeakOps: peakSums * 32,
 	})
 	wide := Variant{
 		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
@@ -47,11 +51,13 @@ func init() {
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
 		DecodeKeys8: decodeKeys8AVX512VNNI, DecodeValues8: decodeValues8AVX512VNNI,
+		Peak: peakAVX512, PeakOps: peakSums * 64,
 	}
 	Register(wide)
 	wide.Name, wide.Rank, wide.Panel = "avx512vnni", 30, 16
 	wide.Missing = lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ", "AVX512VNNI")
 	wide.Dot4, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
+	wide.Peak = peakAVX512VNNI
 	wide.Vec4, wide.Vec8, wide.VecMin = vec4AVX512VNNI, vec8AVX512VNNI, vecMinAVX512VNNI
 	Register(wide)
 }

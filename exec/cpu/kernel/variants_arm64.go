@@ -2,6 +2,9 @@ package kernel
 
 import "golang.org/x/sys/cpu"
 
+// peakSums is genneon.go's.
+const peakSums = 16
+
 func init() {
 	v := Variant{
 		Name: "neon", Rank: 10, Missing: lacking("Advanced SIMD", cpu.ARM64.HasASIMD), Lanes: 4, Panel: 8,
@@ -14,6 +17,7 @@ func init() {
 	Register(v)
 	v.Name, v.Rank, v.Missing = "neondot", 20, lacking("SDOT (FEAT_DotProd)", cpu.ARM64.HasASIMDDP)
 	v.Dot4, v.Dot8, v.DotMin = dot4NEONDot, dot8NEONDot, dotMinNEONDot
+	v.Peak, v.PeakOps = peakNEONDot, peakSums*16
 	Register(v)
 }
 
