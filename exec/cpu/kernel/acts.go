@@ -63,6 +63,14 @@ func blockPitch(cols int) int {
 	return pitch + (12-pitch%8)%8
 }
 
+// quantiseRow turns x into blocks and clears those that fill the last group: a
+// product takes whole groups.
+func (v *Variant) quantiseRow(blocks []Block, x []float32) {
+	n := len(x) / quant.BlockSize
+	v.Quantise(&blocks[0], &x[0], n)
+	clear(blocks[n : ceilDiv(n, unpackGroup)*unpackGroup])
+}
+
 // Prepare readies n rows of cols activations for products. x must stay as it is
 // until the last product with a.
 func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {

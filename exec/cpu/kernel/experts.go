@@ -213,7 +213,7 @@ func (t *expertsTask) swiGLU(s *scratch, pair int) {
 	case t.inner.planes.d != nil:
 		t.innerP.quantise(t.e.k, &s.block, pair, x)
 	case t.inner.blocks != nil:
-		t.e.k.Quantise(&t.innerQ[pair*t.inner.pitch], &x[0], t.inter/quant.BlockSize)
+		t.e.k.quantiseRow(t.innerQ[pair*t.inner.pitch:(pair+1)*t.inner.pitch], x)
 	}
 }
 

@@ -162,30 +162,36 @@ func quantised(t quant.Type) bool { return planeWidths[t].scales > 0 }
 // unpackStrip readies strip number i of a unit: rows first.. of w.
 func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int) {
 	k, lanes := e.k, e.k.Lanes
-	blocks := w.Cols / quant.BlockSize
-	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
-	weights, d := s.strip[i*padded*32*lanes:], s.d[i*padded*lanes:]
-	quants, scales := unpackGroup*planeWidths[w.Type].quants, unpackGroup*planeWidths[w.Type].scales
-	quantsRow, scalesRow := rowBytes(w)
+	padded := ceilDiv(w.Cols/quant.BlockSize, unpackGroup) * unpackGroup
+	quants, row := unpackGroup*planeWidths[w.Type].quants, w.Cols/quant.BlockSize*planeWidths[w.Type].quants
 	kernel := k.Unpack4
 	if w.Type == quant.Q8_0 {
 		kernel = k.Unpack8
 	}
-	unpack(kernel, weights, unpackGroup*32*lanes, s.rowsOf(w.Quants, quantsRow, first, rows, lanes), quantsRow, quants, lanes)
-	src := s.rowsOf(w.Scales, scalesRow, first, rows, lanes)
+	unpack(kernel, s.strip[i*padded*32*lanes:], unpackGroup*32*lanes, s.rowsOf(w.Quants, row, first, rows, lanes), row, quants, lanes)
+	e.unpackScales(s, i*padded*lanes, w, first, rows)
+}
+
+// unpackScales readies the scales and minimums of a strip from number at on.
+// Blocks up to the next multiple of unpackGroup get zeros.
+func (e *Engine) unpackScales(s *scratch, at int, w *quant.Matrix, first, rows int) {
+	k, lanes, d := e.k, e.k.Lanes, s.d[at:]
+	scales := unpackGroup * planeWidths[w.Type].scales
+	_, row := rowBytes(w)
+	src := s.rowsOf(w.Scales, row, first, rows, lanes)
 	if w.Type != quant.Q4_1 {
-		unpack(k.Scales, d, unpackGroup*lanes, src, scalesRow, scales, lanes)
+		unpack(k.Scales, d, unpackGroup*lanes, src, row, scales, lanes)
 		return
 	}
-	m := s.m[i*padded*lanes:]
-	groups, rest := scalesRow/scales, scalesRow%scales
+	m := s.m[at:]
+	groups, rest := row/scales, row%scales
 	if groups > 0 {
-		k.Pairs(&d[0], &m[0], src, scalesRow, groups)
+		k.Pairs(&d[0], &m[0], src, row, groups)
 	}
 	if rest > 0 {
-		at := groups * unpackGroup * lanes
-		tail := tailOf(src, scalesRow, groups*scales, rest, lanes)
-		k.Pairs(&d[at], &m[at], &tail[0], tailStride, 1)
+		to := groups * unpackGroup * lanes
+		tail := tailOf(src, row, groups*scales, rest, lanes)
+		k.Pairs(&d[to], &m[to], &tail[0], tailStride, 1)
 	}
 }
 
@@ -249,17 +255,17 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
 	blocks := w.Cols / quant.BlockSize
-	if x.n > 2*len(k.Vec4) || blocks%unpackGroup != 0 {
+	if x.n > 2*len(k.Vec4) {
 		return false
 	}
-	q, sc := rowBytes(w)
-	s.d, s.m = aligned(s.d, blocks*lanes), aligned(s.m, blocks*lanes)
-	for ; *rows >= lanes; *rows -= lanes {
-		if w.Type == quant.Q4_1 {
-			k.Pairs(&s.d[0], &s.m[0], &w.Scales[*first*sc], sc, blocks/unpackGroup)
-		} else {
-			k.Scales(&s.d[0], &w.Scales[*first*sc], sc, blocks/unpackGroup)
-		}
+	q, _ := rowBytes(w)
+	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
+	// The last group of a row may reach into the next row, whose numbers count
+	// nothing there: their scales and their activations are zeros.
+	beyond := (padded - blocks) * planeWidths[w.Type].quants
+	s.d, s.m = aligned(s.d, padded*lanes), aligned(s.m, padded*lanes)
+	for ; *rows >= lanes && (*first+lanes)*q+beyond <= len(w.Quants); *rows -= lanes {
+		e.unpackScales(s, 0, w, *first, lanes)
 		for from := 0; from < x.n; from += len(k.Vec4) {
 			e.vec(s, w, &w.Quants[*first*q], q, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
 		}
@@ -273,7 +279,7 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 
 // vec multiplies n rows of x with one strip whose scales are unpacked.
 func (e *Engine) vec(s *scratch, w *quant.Matrix, quants *byte, stride int, x *view, from, n int, y *float32, ldy int) {
-	row, ldx, groups := &x.blocks[from*x.pitch], x.pitch*blockBytes, w.Cols/quant.BlockSize/unpackGroup
+	row, ldx, groups := &x.blocks[from*x.pitch], x.pitch*blockBytes, ceilDiv(w.Cols/quant.BlockSize, unpackGroup)
 	switch w.Type {
 	case quant.Q4_0:
 		e.k.Vec4[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)

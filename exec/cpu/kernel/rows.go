@@ -69,7 +69,7 @@ func (t *rowsTask) span(from, to int) {
 	for i := from; i < to; i++ {
 		switch t.op {
 		case opQuantise:
-			k.Quantise(&t.blocks[i*t.pitch], &t.x[i*dim], dim/quant.BlockSize)
+			k.quantiseRow(t.blocks[i*t.pitch:(i+1)*t.pitch], t.x[i*dim:(i+1)*dim])
 		case opNorm:
 			k.rmsNorm(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opRope:
