@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -26,7 +27,10 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv(childVariable); job != "" {
 		name, out, _ := strings.Cut(job, "|")
 		// Slowed down, so that the killer finds it anywhere in its work.
-		slow := func(convert.Progress) { time.Sleep(5 * time.Millisecond) }
+		slow := func(convert.Progress) {
+			fmt.Println("at work")
+			time.Sleep(5 * time.Millisecond)
+		}
 		if _, err := convert.Convert(context.Background(), name, out, convert.Options{Threads: 1, Progress: slow}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -57,11 +61,15 @@ func TestKilled(t *testing.T) {
 				require.Less(t, run, 100)
 				var said bytes.Buffer
 				child := exec.Command(os.Args[0])
-				child.Env = append(os.Environ(), childVariable+"="+name+"|"+out)
+				child.Env = append(os.Environ(), childVariable+"="+name+"|"+out, "GORACE=atexit_sleep_ms=0") // a killed sleeper has done its work
 				child.Stderr = &said
+				atWork, err := child.StdoutPipe()
+				require.NoError(t, err)
 				require.NoError(t, child.Start())
-				timer := time.AfterFunc(time.Duration(20+r.IntN(40+10*run))*time.Millisecond, func() { _ = child.Process.Kill() })
-				err := child.Wait()
+				_, _ = atWork.Read(make([]byte, 1))
+				timer := time.AfterFunc(time.Duration(r.IntN(30+10*run))*time.Millisecond, func() { _ = child.Process.Kill() })
+				_, _ = io.Copy(io.Discard, atWork)
+				err = child.Wait()
 				timer.Stop()
 				if err == nil {
 					break
