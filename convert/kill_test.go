@@ -52,7 +52,7 @@ func TestKilled(t *testing.T) {
 	whole := t.TempDir()
 	_, err = convert.Convert(context.Background(), model, whole, convert.Options{})
 	require.NoError(t, err)
-	for place, name := range map[string]string{"files": model, "host": serve(t, model).URL} {
+	for place, name := range map[string]string{"files": model, "host": serve(t, model).URL + "/" + filepath.Base(model)} {
 		t.Run(place, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(5, 6))
 			out := t.TempDir()

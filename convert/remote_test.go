@@ -20,7 +20,7 @@ import (
 
 // serve serves a folder as any web server does, with a file of hashes.
 func serve(t *testing.T, folder string) *httptest.Server {
-	files := http.FileServer(http.Dir(folder))
+	files := http.StripPrefix("/"+filepath.Base(folder), http.FileServer(http.Dir(folder)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/SHA256SUMS") {
 			entries, _ := os.ReadDir(folder)
@@ -56,13 +56,28 @@ func TestFromHost(t *testing.T) {
 			o := convert.Options{Weights: "q8_0"}
 			_, err := convert.Convert(context.Background(), folder+name, local, o)
 			require.NoError(t, err)
-			report, err := convert.Convert(context.Background(), server.URL+name, distant, o)
+			report, err := convert.Convert(context.Background(), server.URL+"/"+filepath.Base(folder)+name, distant, o)
 			require.NoError(t, err)
 			require.Contains(t, report.Checks, "have the SHA-256 that the host states")
 			require.NotContains(t, report.Checks, "none")
 			require.Equal(t, pieces(t, local), pieces(t, distant))
 		}
 	}
+}
+
+// A GGUF file written from a host's files is the one written from them here.
+func TestToGGUFFromHost(t *testing.T) {
+	path := exectest.Testdata("models", "qwen3")
+	folder := t.TempDir()
+	here, there := filepath.Join(folder, "here.gguf"), filepath.Join(folder, "there.gguf")
+	_, err := convert.ToGGUF(context.Background(), path, here, convert.Options{Weights: "q8_0"})
+	require.NoError(t, err)
+	report, err := convert.ToGGUF(context.Background(), serve(t, path).URL+"/qwen3", there, convert.Options{Weights: "q8_0"})
+	require.NoError(t, err)
+	require.Contains(t, report.Checks, "have the SHA-256")
+	files := contents(t, folder)
+	require.Len(t, files, 2)
+	require.Equal(t, files["here.gguf"], files["there.gguf"])
 }
 
 // hub answers as a Hugging Face host with one model. While down it only fails.
