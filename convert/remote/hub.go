@@ -55,14 +55,28 @@ func parseHub(name string) (repository, error) {
 	return r, nil
 }
 
+// hubName is the hf: name of what a hub's page shows, whose address people copy
+// from their browser; "" for other addresses.
+func hubName(address, endpoint string) string {
+	page, ok := strings.CutPrefix(address, strings.TrimSuffix(endpoint, "/")+"/")
+	page, _, _ = strings.Cut(page, "?")
+	part := strings.SplitN(strings.TrimSuffix(page, "/"), "/", 5)
+	switch {
+	case !ok || len(part) < 2:
+		return ""
+	case len(part) == 2:
+		return "hf:" + part[0] + "/" + part[1]
+	case len(part) >= 4 && (part[2] == "tree" || part[2] == "blob" || part[2] == "resolve"):
+		return "hf:" + part[0] + "/" + part[1] + "@" + strings.Join(part[3:], "/")
+	}
+	return ""
+}
+
 // openHub asks the hub which commit a revision is, and what lies there.
 func (m *Model) openHub(o Options) error {
 	r, err := parseHub(m.Place)
 	if err != nil {
 		return err
-	}
-	if o.Endpoint == "" {
-		o.Endpoint = defaultEndpoint
 	}
 	endpoint, err := url.Parse(strings.TrimSuffix(o.Endpoint, "/"))
 	if err != nil || endpoint.Host == "" || (endpoint.Scheme != "https" && endpoint.Scheme != "http") {

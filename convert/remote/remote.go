@@ -87,8 +87,14 @@ func Open(ctx context.Context, name string, o Options) (*Model, error) {
 	}
 	m.cache = newCache(m.sizes)
 	m.ctx, m.cancel = context.WithCancel(ctx)
+	if o.Endpoint == "" {
+		o.Endpoint = defaultEndpoint
+	}
+	if page := hubName(name, o.Endpoint); page != "" {
+		m.Place = page
+	}
 	var err error
-	if strings.HasPrefix(name, "hf:") {
+	if strings.HasPrefix(m.Place, "hf:") {
 		err = m.openHub(o)
 	} else {
 		err = m.openURL(o)

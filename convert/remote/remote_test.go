@@ -615,12 +615,33 @@ func TestParseHub(t *testing.T) {
 	require.ErrorContains(t, err, "not a URL")
 }
 
+// Addresses of a hub's pages are what people copy.
+func TestHubPages(t *testing.T) {
+	for page, want := range map[string]string{
+		"https://hub.example/a/b":                                   "hf:a/b",
+		"https://hub.example/a/b/":                                  "hf:a/b",
+		"https://hub.example/a/b/tree/v1":                           "hf:a/b@v1",
+		"https://hub.example/a/b/blob/main/deep/x.gguf":             "hf:a/b@main/deep/x.gguf",
+		"https://hub.example/a/b/resolve/main/x.gguf?download=true": "hf:a/b@main/x.gguf",
+		"https://hub.example/a/b/discussions/3":                     "",
+		"https://hub.example/a":                                     "",
+		"https://hub.example.org/a/b":                               "",
+		"hf:a/b":                                                    "",
+	} {
+		require.Equal(t, want, hubName(page, "https://hub.example/"), page)
+	}
+	h := newHost(t, names())
+	m := h.open(t, h.URL+"/owner/name/tree/main", Options{})
+	require.Equal(t, commit, m.Revision)
+}
+
 func FuzzHost(f *testing.F) {
 	f.Add([]byte(`{"sha":"abc"}`), `<http://x/>; rel="next"`, "bytes 0-5/10", `"abc"`, "sha-256=:AAAA:")
 	f.Add([]byte(`[{"type":"file","path":"../x","size":-1,"lfs":{"oid":"zz"}}]`), ",;,", "bytes 5-0/99999999999999999999", "", "=::")
 	f.Fuzz(func(_ *testing.T, body []byte, link, ranged, tag, digest string) {
 		_, _ = parseHub("hf:" + string(body))
 		parseSums(string(body))
+		hubName(string(body), "")
 		h := http.Header{"Link": {link}, "Content-Range": {ranged}, "X-Linked-Etag": {tag}, "Repr-Digest": {digest}}
 		statedHash(h)
 		retryAfter(tag)
