@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/potluck-llm/potluck/convert/remote"
 	"github.com/potluck-llm/potluck/gguf"
+	"github.com/potluck-llm/potluck/safetensors"
 )
 
 // A folder is where a model's files lie, on this machine or on a host.
@@ -85,6 +87,9 @@ func (d distant) read(name string) ([]byte, error) { return d.ReadFile(name) }
 func (d distant) open(name string) (io.ReaderAt, int64, error) {
 	if strings.HasSuffix(name, ".json") { // an index: small, and read once
 		data, err := d.read(name)
+		if err == nil && name == safetensors.IndexName {
+			d.Announce(partsOf(data))
+		}
 		return bytes.NewReader(data), int64(len(data)), err
 	}
 	f, err := d.Open(name)
@@ -92,6 +97,26 @@ func (d distant) open(name string) (io.ReaderAt, int64, error) {
 		return nil, 0, err
 	}
 	return f, f.Size, nil
+}
+
+// partsOf lists the files that an index names; nothing of a damaged one, whose
+// reader says what is wrong.
+func partsOf(index []byte) []string {
+	var i struct {
+		Parts map[string]string `json:"weight_map"`
+	}
+	if json.Unmarshal(index, &i) != nil {
+		return nil
+	}
+	seen := map[string]bool{}
+	var names []string
+	for _, name := range i.Parts {
+		if !seen[name] && filepath.IsLocal(name) && strings.HasSuffix(name, ".safetensors") && len(names) < 4096 {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (d distant) stamps() ([]string, error) { return d.Stamps(), nil }

@@ -40,6 +40,54 @@ type File struct {
 // Open opens a file and reads its head. One that is not there gives an error
 // that is fs.ErrNotExist.
 func (m *Model) Open(name string) (*File, error) {
+	m.mu.Lock()
+	early := m.early[name]
+	delete(m.early, name)
+	m.mu.Unlock()
+	var f *File
+	var err error
+	if early != nil {
+		<-early.ready
+		f, err = early.file, early.err
+	} else {
+		f, err = m.open(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files = append(m.files, f)
+	return f, nil
+}
+
+// An opening is a file that is being opened before anyone asked.
+type opening struct {
+	ready chan struct{}
+	file  *File
+	err   error
+}
+
+// Announce says which files will be opened, so that it happens at once: a far
+// host takes a third of a second for each.
+func (m *Model) Announce(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.early = map[string]*opening{}
+	turns := make(chan struct{}, connections)
+	for _, name := range names {
+		o := &opening{ready: make(chan struct{})}
+		m.early[name] = o
+		m.cache.wait.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			defer close(o.ready)
+			o.file, o.err = m.open(name)
+		})
+	}
+}
+
+func (m *Model) open(name string) (*File, error) {
 	e, err := m.entry(name)
 	if err != nil {
 		return nil, err
@@ -56,9 +104,6 @@ func (m *Model) Open(name string) (*File, error) {
 	if e.size >= 0 && f.Size != e.size {
 		return nil, fmt.Errorf("%s: %s: has %d bytes, the host's list says %d", m.Place, name, f.Size, e.size)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.files = append(m.files, f)
 	return f, nil
 }
 

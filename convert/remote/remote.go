@@ -69,7 +69,8 @@ type Model struct {
 
 	mu    sync.Mutex
 	files []*File // that were opened, in that order
-	log   *log    // nil: nothing is kept
+	early map[string]*opening
+	log   *log // nil: nothing is kept
 }
 
 // An entry is what the host says of a file.

@@ -257,6 +257,24 @@ func TestHub(t *testing.T) {
 	require.Empty(t, left)
 }
 
+// Announced files are opened at once; what is announced and not there, or never
+// asked for, does no harm.
+func TestAnnounce(t *testing.T) {
+	h := newHost(t, names())
+	m := h.open(t, "hf:owner/name", Options{})
+	m.Announce([]string{"model.safetensors", "other.safetensors", "none.safetensors"})
+	f, err := m.Open("model.safetensors")
+	require.NoError(t, err)
+	data, err := readAll(f, 9)
+	require.NoError(t, err)
+	require.Equal(t, h.files[f.Name], data)
+	_, err = m.Open("none.safetensors")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	s, err := m.Check(nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, s.Hashed)
+}
+
 // With a window, blocks that come out of order are fetched once; without one,
 // those that fell out of memory are fetched again.
 func TestWindowSavesFetches(t *testing.T) {
