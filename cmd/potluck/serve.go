@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/skip2/go-qrcode"
 	"github.com/spf13/cobra"
 
 	"github.com/potluck-llm/potluck/coordinator/api"
@@ -22,6 +25,7 @@ import (
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/internal/lan"
 	"github.com/potluck-llm/potluck/internal/version"
 	"github.com/potluck-llm/potluck/link"
 	"github.com/potluck-llm/potluck/link/mem"
@@ -35,7 +39,7 @@ import (
 type serveFlags struct {
 	listen, model, weights, policy, token, operator string
 	activations                                     string
-	local, verbose                                  bool
+	local, verbose, https                           bool
 	threads, slots, context                         int
 	memory                                          float64
 }
@@ -48,6 +52,11 @@ func serveCommand() *cobra.Command {
 		Long: `Opens a room. The coordinator serves an OpenAI-compatible API below /v1, a chat
 page at /, the room's picture at /room, and lets workers in: browser tabs that
 open the join link, and machines that run potluck worker.
+
+Browsers compute only on secure pages. From this machine http is one; for others
+the same port speaks https too, with a certificate that this installation makes
+for itself: each browser warns once, and the page before says what to click.
+--https=false leaves that to a proxy in front.
 
 With --local-worker (the default) this machine computes layers too, so that a
 request is answered before anyone joined. The join token admits workers; it
@@ -71,6 +80,7 @@ comes from --join-token, from POTLUCK_JOIN_TOKEN, or is made up.`,
 	flags.IntVar(&f.context, "context", 4096, "room of a conversation in tokens")
 	flags.StringVar(&f.activations, "activations", "f16", "what travels between layers: f16 or f32")
 	flags.Float64Var(&f.memory, "memory", 0, "GB that the local worker may use, 0: half of what is free")
+	flags.BoolVar(&f.https, "https", true, "answer https on the same port where others can reach it")
 	flags.BoolVar(&f.verbose, "verbose", false, "log more")
 	return cmd
 }
@@ -108,7 +118,11 @@ func (f *serveFlags) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer room.Close()
-	handler, err := f.handler(src, room, logger)
+	invitation, listener, err := f.invite(listener)
+	if err != nil {
+		return err
+	}
+	handler, err := f.handler(src, room, invitation, logger)
 	if err != nil {
 		return err
 	}
@@ -119,8 +133,8 @@ func (f *serveFlags) run(ctx context.Context, out io.Writer) error {
 		}
 		defer stop()
 	}
-	f.announce(out, src, listener.Addr())
-	return serveUntil(ctx, listener, handler)
+	f.announce(out, src, invitation)
+	return serveUntil(ctx, listener, handler, logger)
 }
 
 func (f *serveFlags) openRoom(ctx context.Context, src shard.Source, policy plan.Policy, logger *slog.Logger) (*hub.Hub, error) {
@@ -145,7 +159,7 @@ func (f *serveFlags) openRoom(ctx context.Context, src shard.Source, policy plan
 		Embed: cpu.New(cpu.Options{Engine: small}), Head: cpu.New(cpu.Options{Engine: head})})
 }
 
-func (f *serveFlags) handler(src shard.Source, room *hub.Hub, logger *slog.Logger) (http.Handler, error) {
+func (f *serveFlags) handler(src shard.Source, room *hub.Hub, invitation api.Invitation, logger *slog.Logger) (http.Handler, error) {
 	m := src.Manifest()
 	tokenizer, err := needTokenizer(m)
 	if err != nil {
@@ -165,7 +179,7 @@ func (f *serveFlags) handler(src shard.Source, room *hub.Hub, logger *slog.Logge
 		return nil, err
 	}
 	return api.New(api.Options{Engine: room, Source: src, Name: displayName(m, f.model), Tokenizer: tokenizer, Template: template, Stop: stops, Defaults: g.defaults(),
-		Positions: min(f.context, m.Model.MaxPositions), Build: version.String(), JoinToken: f.token, OperatorKey: f.operator, Pages: web.Files(), Assets: assets.Files(), Logger: logger})
+		Positions: min(f.context, m.Model.MaxPositions), Build: version.String(), JoinToken: f.token, OperatorKey: f.operator, Invitation: invitation, Pages: web.Files(), Assets: assets.Files(), Logger: logger})
 }
 
 // lend joins this machine to its own room.
@@ -198,36 +212,68 @@ func (f *serveFlags) lend(ctx context.Context, src shard.Source, room *hub.Hub, 
 }
 
 // announce prints what people need to know.
-func (f *serveFlags) announce(out io.Writer, src shard.Source, address net.Addr) {
-	base := "http://" + reachable(address)
+func (f *serveFlags) announce(out io.Writer, src shard.Source, invitation api.Invitation) {
+	base, here := invitation.Bases[0], ownBase(invitation.Bases)
 	fmt.Fprintf(out, "Potluck %s serves %s\n", version.String(), displayName(src.Manifest(), f.model))
-	fmt.Fprintf(out, "  chat          %s/\n  room          %s/room\n  API           %s/v1\n", base, base, base)
-	fmt.Fprintf(out, "  lend a tab    %s/join#%s\n  lend a host   potluck worker --join %s --join-token %s\n  operator key  %s\n", base, f.token, base, f.token, f.operator)
+	fmt.Fprintf(out, "  chat          %s/\n  room          %s/room\n  API           %s/v1\n", here, here, here)
+	fmt.Fprintf(out, "  lend a tab    %s\n  lend a host   potluck worker --join %s --join-token %s\n  operator key  %s\n", api.Link(base, f.token), base, f.token, f.operator)
+	if invitation.Words == "" {
+		return
+	}
+	fmt.Fprintf(out, "  certificate   %s\n", invitation.Words)
+	if code, err := qrcode.New(api.Link(base, f.token), qrcode.Medium); err == nil && isTerminal(out) {
+		fmt.Fprintf(out, "\n%s", code.ToSmallString(false))
+	}
 }
 
-// reachable is an address that others can use: a LAN address for a listener on
-// all of them.
-func reachable(address net.Addr) string {
-	host, port, err := net.SplitHostPort(address.String())
-	if err != nil {
-		return address.String()
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
-		return address.String()
-	}
-	if list, err := net.InterfaceAddrs(); err == nil {
-		for _, a := range list {
-			if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsPrivate() {
-				return net.JoinHostPort(n.IP.String(), port)
+// ownBase is the address for this machine's own browser: loopback where it is
+// one of them, because there http is secure enough for browsers.
+func ownBase(bases []string) string {
+	for _, base := range bases {
+		if u, err := url.Parse(base); err == nil {
+			if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsLoopback() {
+				return base
 			}
 		}
 	}
-	return net.JoinHostPort("127.0.0.1", port)
+	return bases[0]
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// invite tells how the room is reached, and lets a listener that others can
+// reach speak https as well.
+func (f *serveFlags) invite(l net.Listener) (api.Invitation, net.Listener, error) {
+	var invitation api.Invitation
+	for _, address := range lan.Reachable(l.Addr()) {
+		invitation.Bases = append(invitation.Bases, "http://"+address)
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); !f.https || !ok || tcp.IP.IsLoopback() {
+		return invitation, l, nil
+	}
+	folder, err := os.UserConfigDir()
+	if err != nil {
+		return invitation, nil, fmt.Errorf("nowhere to keep the room's certificate: %w (set XDG_CONFIG_HOME, or --https=false)", err)
+	}
+	identity, err := lan.Load(filepath.Join(folder, "potluck"), lan.Names(), lan.Addresses(), time.Now())
+	if err != nil {
+		return invitation, nil, fmt.Errorf("the room's certificate: %w (--https=false does without)", err)
+	}
+	invitation.Words, invitation.Authority = identity.Words, identity.Authority
+	return invitation, lan.Listen(l, identity.Config), nil
 }
 
 // serveUntil serves until ctx ends, and lets requests finish for a moment.
-func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
+	quiet := slog.NewLogLogger(logger.Handler(), slog.LevelDebug) // browsers break off handshakes while their user reads the warning
+	server := &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {

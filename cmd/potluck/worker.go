@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -107,7 +108,8 @@ func (f *workerFlags) run(ctx context.Context) error {
 	logger.Info("lending", "to", base, "memory_gb", fmt.Sprintf("%.1f", float64(hello.Capacity.Bytes)/1e9), "read_gb_s", fmt.Sprintf("%.1f", hello.Capacity.ReadGBs), "backend", hello.Backend)
 	return worker.Run(ctx, worker.Options{
 		Link: func(ctx context.Context) (link.Link, error) {
-			return ws.Dial(ctx, "ws"+strings.TrimPrefix(base, "http")+"/v1/join", nil)
+			l, err := ws.Dial(ctx, "ws"+strings.TrimPrefix(base, "http")+"/v1/join", nil)
+			return l, explainCertificate(err, base)
 		},
 		Hello:       hello,
 		NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
@@ -116,6 +118,16 @@ func (f *workerFlags) run(ctx context.Context) error {
 		},
 		Logger: logger,
 	})
+}
+
+// explainCertificate says what to do about a certificate that a room made for
+// itself: its port answers http too.
+func explainCertificate(err error, base string) error {
+	var unknown x509.UnknownAuthorityError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	return fmt.Errorf("the room made its own certificate, which this machine does not know: join http%s instead, the port is the same (%w)", strings.TrimPrefix(base, "https"), err)
 }
 
 // measureTime is how long a native worker measures itself before it joins.

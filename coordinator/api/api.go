@@ -49,6 +49,7 @@ type Options struct {
 	// JoinToken is shown to those who hold the operator key; OperatorKey guards
 	// the room's controls.
 	JoinToken, OperatorKey string
+	Invitation             Invitation
 	Pages                  fs.FS // web pages, at /
 	Assets                 fs.FS // what a tab's worker needs, at /worker/
 	Logger                 *slog.Logger
@@ -93,6 +94,8 @@ func New(o Options) (http.Handler, error) {
 	mux.HandleFunc("POST /v1/cluster/policy", s.operator(s.setPolicy))
 	mux.HandleFunc("DELETE /v1/cluster/workers/{id}", s.operator(s.remove))
 	mux.HandleFunc("GET /v1/cluster/invitation", s.operator(s.invitation))
+	mux.HandleFunc("GET /v1/certificate", s.certificate)
+	mux.HandleFunc("GET /authority.pem", s.authority)
 	mux.HandleFunc("GET /v1/join", s.join)
 	mux.HandleFunc("GET /shards/{hash}/manifest.json", s.serveManifest)
 	mux.HandleFunc("GET /shards/{manifest}/pieces/{hash}", s.servePiece)
@@ -146,7 +149,11 @@ func (s *Server) pages(mux *http.ServeMux) {
 	files := noCache(http.FileServerFS(s.o.Pages))
 	page := func(name string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
+			name := name
 			w.Header().Set("Cache-Control", "no-cache")
+			if s.o.Invitation.Words != "" && !secure(r) { // there is a way to https: explain its warning first
+				name = "warning.html"
+			}
 			http.ServeFileFS(w, r, s.o.Pages, name)
 		}
 	}
@@ -233,8 +240,4 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
-}
-
-func (s *Server) invitation(w http.ResponseWriter, _ *http.Request) {
-	respond(w, map[string]string{"token": s.o.JoinToken})
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/potluck-llm/potluck/shard"
 	"github.com/potluck-llm/potluck/token"
 	"github.com/potluck-llm/potluck/token/chat"
+	"github.com/potluck-llm/potluck/web"
 	"github.com/potluck-llm/potluck/wire"
 	"github.com/potluck-llm/potluck/worker"
 )
@@ -64,7 +65,7 @@ func open(t *testing.T, workers int) *server {
 	template, err := chat.New(m.Template, chat.Hints{Arch: m.Model.Arch, TokenID: tokenizer.ID})
 	require.NoError(t, err)
 	handler, err := api.New(api.Options{Engine: h, Source: src, Name: "potluck-tiny", Tokenizer: tokenizer, Template: template, Stop: m.Model.EOS,
-		Defaults: api.Defaults{Temperature: 0.6, TopP: 0.95}, Positions: positions, JoinToken: "t", OperatorKey: "key"})
+		Defaults: api.Defaults{Temperature: 0.6, TopP: 0.95}, Positions: positions, JoinToken: "t", OperatorKey: "key", Pages: web.Files(), Invitation: invitation})
 	require.NoError(t, err)
 	s := &server{t, httptest.NewServer(handler), h, src}
 	t.Cleanup(s.http.Close)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -72,4 +73,22 @@ func TestTabs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLAN: a browser on another machine comes by the room's http link, is told
+// of the warning, and lends itself over https.
+func TestLAN(t *testing.T) {
+	want := local(t, story, 20)
+	_, port, err := net.SplitHostPort(freeAddress(t))
+	require.NoError(t, err)
+	r := openRoomAt(t, "0.0.0.0:"+port, "http://127.0.0.1:"+port)
+	b := browsertest.New(t, "host-resolver-rules=MAP room.test 127.0.0.1")
+	tab := browsertest.NewTab(t, b, true)
+	require.NoError(t, tab.Open("http://room.test:"+port+"/j#"+token))
+	require.NoError(t, tab.Wait(`document.querySelector('#words').textContent.split(' ').length === 3`, 10*time.Second))
+	require.NoError(t, tab.Click("#state button"))
+	require.NoError(t, tab.Wait(`location.protocol === 'https:' && isSecureContext && location.hash === '' && !!document.querySelector('#lend')`, 20*time.Second))
+	require.NoError(t, tab.Click("#lend"))
+	r.eventually("the tab holds layers", 60*time.Second, func() bool { return r.holdingKind("browser", "") == 1 })
+	require.Equal(t, want, r.stream(completion(story, 20), nil))
 }

@@ -77,12 +77,23 @@ func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
 // openRoom starts a coordinator without a local worker.
 func openRoom(t *testing.T, args ...string) *room {
+	address := freeAddress(t)
+	return openRoomAt(t, address, "http://"+address, args...)
+}
+
+// freeAddress is one that nobody listens at.
+func freeAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
-	start(t, append([]string{"serve", "--listen", address, "--local-worker=false", "--join-token", token}, args...)...)
-	r := &room{t, "http://" + address}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// openRoomAt is openRoom for a coordinator that listens at an address and that
+// the tests reach at base.
+func openRoomAt(t *testing.T, listen, base string, args ...string) *room {
+	start(t, append([]string{"serve", "--listen", listen, "--local-worker=false", "--join-token", token}, args...)...)
+	r := &room{t, base}
 	r.eventually("the coordinator answers", 30*time.Second, func() bool {
 		response, err := http.Get(r.base + "/healthz")
 		if err != nil {
