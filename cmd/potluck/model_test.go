@@ -67,7 +67,9 @@ func TestStopTokens(t *testing.T) {
 // The model's own sampling counts where nobody asks for another.
 func TestGenerationDefaults(t *testing.T) {
 	for generation, want := range map[string]api.Defaults{
-		``: {Temperature: 1, TopP: 1},
+		``:                    {Temperature: 0.7, TopP: 0.95},
+		`{"eos_token_id": 2}`: {Temperature: 0.7, TopP: 0.95},
+		`{"do_sample": true}`: {Temperature: 1, TopP: 1},
 		`{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.1}`: {Temperature: 0.6, TopP: 0.95, TopK: 20, MinP: 0.1},
 		`{"temperature": 0.6, "do_sample": false}`:                       {Temperature: 0, TopP: 1},
 		`{"top_p": 0, "top_k": -1}`:                                      {Temperature: 1, TopP: 1},
