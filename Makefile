@@ -47,6 +47,27 @@ check: ## Vet native and js/wasm, cross-build for Linux, macOS and Windows
 	@for p in $(PLATFORMS); do echo "build $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/potluck || exit 1; done
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 
+bench: build ## Measure this machine: the kernels, one process, a chain of two workers
+	$(GO) test -run '^$$' -bench 'MatMul/.*/threads=1' -benchtime 0.3s ./exec/cpu/kernel
+	bin/potluck bench
+	bin/potluck bench --workers 2 --threads 1
+
+test-arm64: ## Run the arm64 kernels' tests in an emulator (Debian's qemu-user)
+	@command -v qemu-aarch64 >/dev/null || { echo "the emulator is missing: sudo apt-get install qemu-user"; exit 1; }
+	@mkdir -p build
+	GOARCH=arm64 $(GO) test -c -o build/kernel-arm64.test ./exec/cpu/kernel
+	cd exec/cpu/kernel && qemu-aarch64 ../../../build/kernel-arm64.test -test.timeout 10m
+
+screenshots: build chromium ## Take the documents' pictures of every page, from a real room
+	$(GO) run ./internal/screenshots --potluck bin/potluck --out docs/screenshots
+
+MODEL_FOLDER ?= potluck-tiny
+
+embedded: ## Make the embedded store again from the checkpoint in MODEL_FOLDER
+	rm -rf build/embedded
+	$(GO) run ./cmd/potluck convert $(MODEL_FOLDER) --out build/embedded --weights q4_0
+	rm -rf embedded/store && cp -r build/embedded embedded/store
+
 chromium: # The browser tests need one; Debian has it
 	@command -v $${CHROMIUM:-chromium} >/dev/null 2>&1 || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

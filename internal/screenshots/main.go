@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +31,11 @@ const (
 	joinToken   = "pot-luck-42"
 	operatorKey = "screenshots"
 	question    = "What is the capital of France?"
+	tale        = "Tell me a story about a fox."
 )
+
+// written waits for so many letters of the last answer.
+const written = `[...document.querySelectorAll('article.assistant > .answer')].at(-1)?.textContent.length > %d`
 
 var names = []string{"tower-1", "laptop-7", "lab-pc-3", "studio-2", "attic-9"}
 
@@ -50,6 +55,7 @@ func main() {
 type studio struct {
 	base    string
 	browser *browsertest.Browser
+	leave   func()
 }
 
 func run(ctx context.Context) error {
@@ -74,6 +80,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.leave = end // the last one, in the middle of an answer
 		defer end()
 	}
 	if s.browser, err = browsertest.Launch(ctx, browsertest.WebGPU...); err != nil {
@@ -110,10 +117,10 @@ func start(ctx context.Context, args ...string) (end func(), err error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return func() {
+	return sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
-	}, nil
+	}), nil
 }
 
 // await waits until the coordinator accepts requests.
@@ -148,6 +155,11 @@ func take(tab *browsertest.Tab, name string, v browsertest.View) error {
 	if err := tab.Evaluate("new Promise(done => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 500))", nil); err != nil {
 		return err
 	}
+	return shoot(tab, name)
+}
+
+// shoot photographs a tab as it is.
+func shoot(tab *browsertest.Tab, name string) error {
 	png, err := tab.Screenshot()
 	if err != nil {
 		return err
@@ -190,17 +202,27 @@ func (s *studio) chat(lender *browsertest.Tab) error {
 		func() error { return tab.Open(s.base + "/") },
 		func() error { return take(tab, "chat-new", desktop) },
 		func() error { return tab.Type("#text", question+"\r") },
-		func() error {
-			return tab.Wait("document.querySelector('#send').classList.contains('stop')", 10*time.Second)
-		},
-		func() error { return take(tab, "chat-answering", desktop) },
+		func() error { return tab.Wait("document.querySelector('#again')", 60*time.Second) },
 		func() error { return lender.Front() },
 		func() error { return take(lender, "join-working", phone) },
 		func() error { return tab.Front() },
-		func() error { return tab.Wait("document.querySelector('#again')", 60*time.Second) },
+		func() error { return tab.Type("#text", tale+"\r") },
+		func() error { return tab.Wait(fmt.Sprintf(written, 60), 30*time.Second) },
+		func() error { return shoot(tab, "chat-answering") },
+		func() error {
+			return tab.Wait("!document.querySelector('#send').classList.contains('stop')", 60*time.Second)
+		},
 		func() error { return take(tab, "chat-done", desktop) },
 		func() error { return take(tab, "chat-dark", dark) },
 		func() error { return take(tab, "chat-phone", phone) },
+		func() error { return tab.Pretend(desktop) },
+		func() error { return tab.Click("#again") },
+		func() error { return tab.Wait(fmt.Sprintf(written, 20), 30*time.Second) },
+		func() error { s.leave(); return nil },
+		func() error {
+			return tab.Wait("!document.querySelector('#send').classList.contains('stop')", 60*time.Second)
+		},
+		func() error { return take(tab, "chat-recovered", desktop) },
 		func() error { return tab.Open(s.base + "/warning.html") },
 		func() error { return take(tab, "warning", phone) },
 	)
