@@ -4,7 +4,7 @@ GO       ?= go
 WASM     := wasm/assets/files
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X github.com/potluck-llm/potluck/internal/version.Build=$(VERSION)
-PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+PLATFORMS := linux/amd64 linux/arm64 linux/386 linux/arm darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .DEFAULT_GOAL := help
 .PHONY: help build wasm demo demo-browsers test test-real test-arm64 check bench fuzz model screenshots embedded chromium clean

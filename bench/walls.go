@@ -40,7 +40,7 @@ func MeasureWalls(threads int) (Walls, error) {
 	})
 	var w Walls
 	rounds := 1 << 10
-	for rounds < 1<<40 {
+	for rounds < 1<<29 { // seconds, on any machine
 		start := time.Now()
 		if e.Peak(rounds) == 0 || time.Since(start) > peakTime {
 			break
@@ -59,20 +59,20 @@ func MeasureWalls(threads int) (Walls, error) {
 // counts it, in 10^9 a second from the first's start to the last's end.
 func together(threads int, f func(i int) int) float64 {
 	var begin, end sync.WaitGroup
-	counts := make([]int, threads)
+	counts := make([]int64, threads)
 	begin.Add(1)
 	for i := range threads {
 		end.Add(1)
 		go func() {
 			defer end.Done()
 			begin.Wait()
-			counts[i] = f(i)
+			counts[i] = int64(f(i))
 		}()
 	}
 	start := time.Now()
 	begin.Done()
 	end.Wait()
-	total := 0
+	total := int64(0)
 	for _, n := range counts {
 		total += n
 	}

@@ -128,7 +128,7 @@ func NewMatrix(t Type, rows, cols int, data []byte) (Matrix, error) {
 	switch {
 	case !t.Valid():
 		return Matrix{}, fmt.Errorf("matrix of %v: no such element type", t)
-	case rows < 0 || cols < 0 || rows > 1<<31 || cols > 1<<31:
+	case rows < 0 || cols < 0 || int64(rows) > 1<<31 || int64(cols) > 1<<31:
 		return Matrix{}, fmt.Errorf("matrix of %d × %d: absurd shape", rows, cols)
 	case !t.Fits(cols):
 		return Matrix{}, fmt.Errorf("%v matrix of %d columns: want a multiple of %d", t, cols, BlockSize)

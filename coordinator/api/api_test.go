@@ -72,7 +72,10 @@ func open(t *testing.T, workers int) *server {
 	for i := range workers {
 		s.lend(fmt.Sprint("worker", i), engine())
 	}
-	require.Eventually(t, func() bool { return workers == 0 || h.Snapshot().PredictedTokS > 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool {
+		room := h.Snapshot()
+		return workers == 0 || room.PredictedTokS > 0 && room.Workers[0].State == "ready"
+	}, 10*time.Second, 5*time.Millisecond)
 	return s
 }
 
