@@ -151,6 +151,11 @@ type SlotPlan struct {
 	// Round is whether the residual is rounded to f16 after every layer
 	// (false: --activations f32). See quant.RoundRow.
 	Round bool `json:"round"`
+	// Exact is whether quantised weights are multiplied by activations as they
+	// are (--activations f32) also where a backend's faster way is to quantise
+	// those to 8 bits. Only then do backends of every kind agree to f32's last
+	// bits.
+	Exact bool `json:"exact,omitempty"`
 }
 
 // A Row says where a row of a pass belongs: position Pos of the sequence that

@@ -194,7 +194,7 @@ func slotPlan(c *model.Config, slots, positions int, activations string) (exec.S
 	switch activations {
 	case "f16":
 	case "f32":
-		plan.KV, plan.Round = quant.F32, false
+		plan.KV, plan.Round, plan.Exact = quant.F32, false, true
 	default:
 		return plan, fmt.Errorf("--activations %s: f16 or f32", activations)
 	}

@@ -87,7 +87,7 @@ func (f *runFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	engine, err := kernel.New(kernel.Options{Threads: f.threads, Exact: f.activations == "f32"})
+	engine, err := kernel.New(kernel.Options{Threads: f.threads})
 	if err != nil {
 		return err
 	}

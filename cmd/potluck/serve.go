@@ -78,7 +78,7 @@ comes from --join-token, from POTLUCK_JOIN_TOKEN, or is made up.`,
 	flags.IntVar(&f.threads, "threads", 0, "processor threads, 0: all cores")
 	flags.IntVar(&f.slots, "slots", 16, "conversations at once")
 	flags.IntVar(&f.context, "context", 4096, "room of a conversation in tokens")
-	flags.StringVar(&f.activations, "activations", "f16", "what travels between layers: f16 or f32")
+	flags.StringVar(&f.activations, "activations", "f16", "what travels between layers: f16 or f32 (f32 also multiplies weights by unrounded activations, on every worker)")
 	flags.Float64Var(&f.memory, "memory", 0, "GB that the local worker may use, 0: half of what is free")
 	flags.BoolVar(&f.https, "https", true, "answer https on the same port where others can reach it")
 	flags.BoolVar(&f.verbose, "verbose", false, "log more")
@@ -146,12 +146,11 @@ func (f *serveFlags) openRoom(ctx context.Context, src shard.Source, policy plan
 	if err != nil {
 		return nil, err
 	}
-	exact := f.activations == "f32"
-	small, err := kernel.New(kernel.Options{Threads: 1, Exact: exact})
+	small, err := kernel.New(kernel.Options{Threads: 1})
 	if err != nil {
 		return nil, err
 	}
-	head, err := kernel.New(kernel.Options{Threads: f.threads, Exact: exact})
+	head, err := kernel.New(kernel.Options{Threads: f.threads})
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +183,7 @@ func (f *serveFlags) handler(src shard.Source, room *hub.Hub, invitation api.Inv
 
 // lend joins this machine to its own room.
 func (f *serveFlags) lend(ctx context.Context, src shard.Source, room *hub.Hub, logger *slog.Logger) (stop func(), err error) {
-	engine, err := kernel.New(kernel.Options{Threads: f.threads, Exact: f.activations == "f32"})
+	engine, err := kernel.New(kernel.Options{Threads: f.threads})
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func Open(ctx context.Context, o Options) (*Hub, error) {
 	config := o.Source.Manifest().Model
 	end := model.Cut{Layer: config.Layers}
 	// Neither keeps anything from pass to pass: one slot that each pass begins anew.
-	ends := exec.SlotPlan{Slots: 1, Positions: wire.MaxRows, KV: quant.F32, Round: o.Slots.Round}
+	ends := exec.SlotPlan{Slots: 1, Positions: wire.MaxRows, KV: quant.F32, Round: o.Slots.Round, Exact: o.Slots.Exact}
 	if err := o.Embed.Load(ctx, model.Span{Embed: true}, ends, o.Source, nil); err != nil {
 		return nil, fmt.Errorf("embedding: %w", err)
 	}

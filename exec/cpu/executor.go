@@ -99,6 +99,7 @@ func (x *Executor) Step(ctx context.Context, in, out *exec.Pass) error {
 		return err
 	}
 	start := time.Now()
+	x.engine.Exact(x.plan.Exact)
 	n := len(in.Rows)
 	s := x.begin(in)
 	for _, l := range x.layers {

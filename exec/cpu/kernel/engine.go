@@ -21,6 +21,7 @@ type Options struct {
 type Engine struct {
 	k     *Variant
 	exact bool
+	fixed bool // Options.Exact: Exact changes nothing
 	pool  *pool
 	local []scratch // of each thread
 
@@ -44,7 +45,7 @@ func New(o Options) (*Engine, error) {
 	case o.Threads < 0 || o.Threads > maxThreads:
 		return nil, fmt.Errorf("kernel: %d threads, want 1 to %d or 0 for all cores", o.Threads, maxThreads)
 	}
-	return &Engine{k: v, exact: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads)}, nil
+	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads)}, nil
 }
 
 // Close ends the pool's threads.
@@ -55,6 +56,10 @@ func (e *Engine) Variant() string { return e.k.Name }
 
 // Threads is how many threads compute, the caller's among them.
 func (e *Engine) Threads() int { return e.pool.threads }
+
+// Exact switches what Options.Exact describes on or off for what follows; an
+// engine that was made exact stays so.
+func (e *Engine) Exact(on bool) { e.exact = on || e.fixed }
 
 // Peak does some 8-bit multiply-adds on the caller's thread alone, as fast as
 // the machine can, and returns how many; 0 where the variant cannot. It touches
