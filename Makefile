@@ -65,7 +65,8 @@ MODEL_FOLDER ?= potluck-tiny
 
 embedded: ## Make the embedded store again from the checkpoint in MODEL_FOLDER
 	rm -rf build/embedded
-	$(GO) run ./cmd/potluck convert $(MODEL_FOLDER) --out build/embedded --weights q4_0
+	$(GO) run ./cmd/potluck convert $(MODEL_FOLDER) --out build/embedded --weights q4_0 \
+	  --origin 'Potluck Tiny, trained for this project' --license MIT
 	rm -rf embedded/store && cp -r build/embedded embedded/store
 
 chromium: # The browser tests need one; Debian has it

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -25,6 +26,9 @@ import (
 type Options struct {
 	Weights string // a recipe; "" is q4_0 for floats and "source" for GGUF files
 	Threads int    // 0: all cores
+	// Origin and License go into the store's manifest, for people; "" is what
+	// the source says of itself.
+	Origin, License string
 	// Progress is told how far it is; may be nil.
 	Progress func(Progress)
 }
@@ -176,7 +180,7 @@ func layout(src *source, o *Options) (*shard.Manifest, []model.Tensor, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m.Source, m.License, m.Weights = src.origin(), src.license, o.Weights
+	m.Source, m.License, m.Weights = cmp.Or(o.Origin, src.origin()), cmp.Or(o.License, src.license), o.Weights
 	m.Tokenizer, m.Template, m.Generation = src.tokenizer, src.template, src.generation
 	return m, tensors, nil
 }

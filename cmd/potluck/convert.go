@@ -19,8 +19,8 @@ import (
 )
 
 func convertCommand() *cobra.Command {
-	var out, weights, to string
-	var threads int
+	var out, to string
+	var o convert.Options
 	cmd := &cobra.Command{
 		Use:   "convert SOURCE",
 		Short: "Turn a model's files into a shard store, or a GGUF file",
@@ -59,7 +59,8 @@ Weights: ` + convert.Recipes + `.`,
 				fmt.Fprintln(os.Stderr, "http:// is not encrypted: nothing proves whose bytes these are")
 			}
 			bar := convert.NewBar(os.Stderr, "converting "+filepath.Base(args[0]))
-			report, err := run(cmd.Context(), args[0], out, convert.Options{Weights: weights, Threads: threads, Progress: bar.Update})
+			o.Progress = bar.Update
+			report, err := run(cmd.Context(), args[0], out, o)
 			bar.Done()
 			if err != nil {
 				return err
@@ -71,8 +72,10 @@ Weights: ` + convert.Recipes + `.`,
 	}
 	cmd.Flags().StringVar(&out, "out", "", "folder of the store, or the GGUF file (required)")
 	cmd.Flags().StringVar(&to, "to", "store", "store or gguf")
-	cmd.Flags().StringVar(&weights, "weights", "", "weight types (default: q4_0; of GGUF files the nearest to their own; to GGUF the source's own)")
-	cmd.Flags().IntVar(&threads, "threads", 0, "processor threads, 0: all cores")
+	cmd.Flags().StringVar(&o.Weights, "weights", "", "weight types (default: q4_0; of GGUF files the nearest to their own; to GGUF the source's own)")
+	cmd.Flags().IntVar(&o.Threads, "threads", 0, "processor threads, 0: all cores")
+	cmd.Flags().StringVar(&o.Origin, "origin", "", "what the store says about where it comes from (default: the source's name)")
+	cmd.Flags().StringVar(&o.License, "license", "", "the weights' licence, as the store says it (default: what the source says)")
 	return cmd
 }
 
