@@ -46,6 +46,7 @@ type Member struct {
 	Kind     string
 	Capacity wire.Capacity
 	HopMs    float64 // round trip, measured
+	slowdown float64 // computing, measured over claimed; 0: not measured
 	spans    map[uint32]*Span
 	strikes  int
 }
@@ -145,6 +146,7 @@ func (s *State) Step(now Tick, event Event) []Action {
 	case Measured:
 		if m := s.members[e.Worker]; m != nil {
 			m.HopMs = e.HopMs
+			s.correct(s.active, e.Worker, e.ComputeMs)
 		}
 	case PolicyChanged:
 		s.o.Policy = e.Policy
@@ -212,11 +214,15 @@ func (s *State) stop(c *chain) {
 func (s *State) workers() []plan.Worker {
 	var list []plan.Worker
 	for _, id := range s.order {
-		m := s.members[id]
-		list = append(list, plan.Worker{ID: id, Name: m.Name, Bytes: m.Capacity.Bytes, ReadGBs: m.Capacity.ReadGBs,
-			DispatchMs: m.Capacity.DispatchMs, HopMs: m.HopMs + m.Capacity.ReadbackMs})
+		list = append(list, s.members[id].worker())
 	}
 	return list
+}
+
+// worker is what of a member counts for planning.
+func (m *Member) worker() plan.Worker {
+	return plan.Worker{ID: m.ID, Name: m.Name, Bytes: m.Capacity.Bytes, ReadGBs: m.Capacity.ReadGBs,
+		DispatchMs: m.Capacity.DispatchMs, HopMs: m.HopMs + m.Capacity.ReadbackMs, Slowdown: m.slowdown}
 }
 
 // gain is how much better a plan must be before a serving chain is replaced:
@@ -242,7 +248,7 @@ func (s *State) replan(why string) {
 	if s.next != nil {
 		current = s.next
 	}
-	if current != nil && (s.o.Policy == plan.Auto && current.plan.Ms < p.Ms*gain && current.plan.Ms > 0 || same(current.plan, p)) {
+	if current != nil && (s.o.Policy == plan.Auto && s.takes(current.plan) < p.Ms*gain || same(current.plan, p)) {
 		return
 	}
 	if s.active != nil && same(s.active.plan, p) {
@@ -367,6 +373,7 @@ func (s *State) releaseUnused() {
 func (s *State) spanReady(e SpanReady) {
 	if span := s.span(e.Worker, e.Span); span != nil {
 		span.Ready, span.Loaded = true, span.Total
+		s.correct(s.next, e.Worker, e.StepMs)
 		s.promote()
 	}
 }

@@ -24,7 +24,7 @@ type (
 		Span          uint32
 		Loaded, Total int64
 	}
-	// SpanReady: a worker serves a span.
+	// SpanReady: a worker serves a span, and a trial pass took StepMs.
 	SpanReady struct {
 		Worker string
 		Span   uint32
@@ -36,10 +36,11 @@ type (
 		Span         uint32
 		Code, Reason string
 	}
-	// Measured: the round trip to a worker was measured.
+	// Measured: the round trip to a worker was measured, and what its part of
+	// the serving chain computes for a token (0: no token lately).
 	Measured struct {
-		Worker string
-		HopMs  float64
+		Worker           string
+		HopMs, ComputeMs float64
 	}
 	// Requested: someone wants tokens.
 	Requested struct {

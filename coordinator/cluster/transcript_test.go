@@ -61,8 +61,14 @@ func (s *story) event(line string) cluster.Event {
 		return cluster.Joined{Worker: w[1], Name: w[1], Kind: "native", HopMs: 1, Capacity: wire.Capacity{Bytes: int64(n(2)) * 1e6, ReadGBs: speed, Credit: 4}}
 	case "leave":
 		return cluster.Left{Worker: w[1], Reason: "left"}
-	case "ready":
-		return cluster.SpanReady{Worker: w[1], Span: uint32(n(2))}
+	case "ready": // NAME SPAN [milliseconds of a trial pass]
+		e := cluster.SpanReady{Worker: w[1], Span: uint32(n(2))}
+		if len(w) > 3 {
+			e.StepMs = float64(n(3))
+		}
+		return e
+	case "measured": // NAME milliseconds of a hop, of its part
+		return cluster.Measured{Worker: w[1], HopMs: float64(n(2)), ComputeMs: float64(n(3))}
 	case "refuse":
 		return cluster.Refused{Worker: w[1], Span: uint32(n(2)), Code: w[3], Reason: "told so"}
 	case "ask": // ID PROMPT MAX

@@ -124,6 +124,7 @@ func (h *Hub) tell(worker string, message any) {
 
 // begin embeds the tokens of a pass and sends its rows to the first worker.
 func (h *Hub) begin(a cluster.Begin) {
+	began := time.Now()
 	in := &h.embedIn
 	in.Rows, in.Tokens = in.Rows[:0], a.Tokens
 	for i := range a.Tokens { // the embedding keeps no slots: each row begins one
@@ -134,7 +135,7 @@ func (h *Hub) begin(a cluster.Begin) {
 		h.o.Logger.Error("embedding failed", "error", err)
 		return
 	}
-	p := &payload{began: time.Now()}
+	p := &payload{began: began}
 	p.state.Rows = a.Rows
 	p.state.Hidden = append([]float32(nil), h.embedOut.Hidden...)
 	h.payload[a.Pass] = p

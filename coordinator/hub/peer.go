@@ -24,6 +24,7 @@ const (
 	queueLength  = 256         // messages that wait for a slow peer
 	trialPings   = 3           // round trips measured before a worker is trusted with layers
 	hopWindow    = 20          // results whose median is shown
+	fewRows      = 4           // passes of so many rows show what a token takes
 	maxCapacity  = 64 << 40
 )
 
@@ -345,7 +346,10 @@ func (p *peer) pong(nonce uint64) error {
 	} else {
 		p.rtt += (ms - p.rtt) / 8
 	}
-	pongs, rtt := p.pongs, p.rtt
+	pongs, rtt, computeMs := p.pongs, p.rtt, 0.0
+	if len(p.hops) >= hopWindow/2 {
+		computeMs = medianHop(p.hops).Compute
+	}
 	p.mu.Unlock()
 	switch {
 	case pongs < trialPings:
@@ -353,7 +357,7 @@ func (p *peer) pong(nonce uint64) error {
 	case pongs == trialPings:
 		p.hub.post(cluster.Joined{Worker: p.id, Name: p.hello.Name, Kind: p.hello.Kind, Capacity: p.hello.Capacity, HopMs: rtt})
 	default:
-		p.hub.post(cluster.Measured{Worker: p.id, HopMs: rtt})
+		p.hub.post(cluster.Measured{Worker: p.id, HopMs: rtt, ComputeMs: computeMs})
 	}
 	return nil
 }
@@ -434,12 +438,19 @@ func (p *peer) measured(t HopMs, rows int) {
 	defer p.mu.Unlock()
 	p.rows += int64(rows)
 	p.served = append(p.served, servedRows{time.Now(), rows})
-	if rows > 4 {
+	if rows > fewRows {
 		return // a prompt's chunk says nothing about a token
 	}
 	if p.hops = append(p.hops, t); len(p.hops) > hopWindow {
 		p.hops = slices.Delete(p.hops, 0, 1)
 	}
+}
+
+// forgetHops begins to measure another part of the model.
+func (p *peer) forgetHops() {
+	p.mu.Lock()
+	p.hops = p.hops[:0]
+	p.mu.Unlock()
 }
 
 // tokS is rows a second over the last window.

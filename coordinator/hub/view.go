@@ -84,6 +84,8 @@ type view struct {
 	wire      int64
 	tokens    int64
 	members   []cluster.View
+	predicted map[string]float64 // milliseconds a token at each worker of the chain
+	ownMs     float64            // and at the coordinator: embedding, head, sampling
 	active    int
 	queued    int
 	losses    int
@@ -108,8 +110,9 @@ func (h *Hub) planned(p *plan.Plan) {
 
 func (h *Hub) serving(p *plan.Plan) {
 	h.mu.Lock()
-	h.view.plan, h.view.serving = p, p
+	h.view.plan, h.view.serving, h.view.predicted = p, p, h.state.Predicted()
 	h.mu.Unlock()
+	h.peers.Range(func(_, p any) bool { p.(*peer).forgetHops(); return true })
 	h.feed.publish("plan", h.planEvent())
 }
 
@@ -126,6 +129,7 @@ func (h *Hub) refresh() {
 	changed := cluster.Changed(h.view.members, members)
 	h.view.members, h.view.active, h.view.queued = members, active, queued
 	h.view.losses, h.view.replays = h.state.Losses, h.state.Replays
+	h.view.predicted = h.state.Predicted()
 	due := time.Since(h.view.published) >= time.Second
 	if due {
 		h.view.published = time.Now()
@@ -152,18 +156,22 @@ func (h *Hub) refresh() {
 func (h *Hub) tokenTimes(d headDone) {
 	h.mu.Lock()
 	h.view.recent = append(h.view.recent, servedRows{time.Now(), len(d.job.wants)})
-	due := time.Since(h.view.tokenSent) >= 500*time.Millisecond && d.job.rows <= 4
+	total := float64(time.Since(d.job.began).Microseconds()) / 1e3
+	coordinator := total
+	for _, hop := range d.job.hops {
+		coordinator -= hop.HopMs.Queue + hop.HopMs.Wire + hop.HopMs.Compute + hop.HopMs.Readback
+	}
+	few := d.job.rows <= fewRows
+	if few {
+		h.view.ownMs += (max(0, coordinator) - h.view.ownMs) / 8
+	}
+	due := time.Since(h.view.tokenSent) >= 500*time.Millisecond && few
 	if due {
 		h.view.tokenSent = time.Now()
 	}
 	h.mu.Unlock()
 	if !due || !h.feed.watched() {
 		return
-	}
-	total := float64(time.Since(d.job.began).Microseconds()) / 1e3
-	coordinator := total
-	for _, hop := range d.job.hops {
-		coordinator -= hop.HopMs.Queue + hop.HopMs.Wire + hop.HopMs.Compute + hop.HopMs.Readback
 	}
 	h.feed.publish("token", map[string]any{"total_ms": total, "coordinator_ms": max(0, coordinator), "hops": d.job.hops})
 }
@@ -180,15 +188,18 @@ func (h *Hub) Snapshot() Snapshot {
 	if v.plan != nil {
 		s.Reasons, s.Model.Missing = v.plan.Reasons, v.plan.Missing
 	}
-	predicted := map[string]float64{}
 	if v.serving != nil {
-		s.PredictedTokS = v.serving.TokS
 		var chain []string
+		total := v.ownMs
 		for _, st := range v.serving.Stages {
 			chain = append(chain, st.Worker)
-			predicted[st.Worker] = st.Ms
+			if ms, ok := v.predicted[st.Worker]; ok {
+				total += ms
+			} else {
+				total += st.Ms
+			}
 		}
-		s.Chains = append(s.Chains, chain)
+		s.Chains, s.PredictedTokS = append(s.Chains, chain), 1000/total
 	}
 	for len(v.recent) > 0 && now.Sub(v.recent[0].at) > rateWindow {
 		v.recent = v.recent[1:]
@@ -205,7 +216,7 @@ func (h *Hub) Snapshot() Snapshot {
 	seen := map[string]bool{}
 	for _, m := range v.members {
 		seen[m.ID] = true
-		s.Workers = append(s.Workers, h.worker(m, predicted[m.ID], now))
+		s.Workers = append(s.Workers, h.worker(m, v.predicted[m.ID], now))
 	}
 	h.peers.Range(func(key, value any) bool { // welcomed, but not measured yet
 		if p := value.(*peer); !seen[p.id] {

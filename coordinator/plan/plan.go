@@ -39,10 +39,12 @@ type Worker struct {
 	ReadGBs    float64 // weight bytes a second, 10^9
 	DispatchMs float64 // fixed cost of a layer
 	HopMs      float64 // round trip, readback and framing of a pass
+	Slowdown   float64 // computing takes so many times as long as the figures above say; 0: not measured
 }
 
-// layerMs is the time one token takes in bytes of weights.
-func (w Worker) layerMs(read int64, layers int) float64 {
+// claimMs is the time one token takes in bytes of weights, by the worker's own
+// figures.
+func (w Worker) claimMs(read int64, layers int) float64 {
 	return float64(read)/(math.Max(w.ReadGBs, 0.01)*1e6) + float64(layers)*w.DispatchMs
 }
 
@@ -52,6 +54,9 @@ type Stage struct {
 	Span   model.Span
 	Bytes  int64   // weights
 	Ms     float64 // predicted, a token, hop included
+	// ClaimMs is the time for computing by the worker's own figures; times its
+	// Slowdown it is part of Ms.
+	ClaimMs float64
 }
 
 // A Plan is a chain that covers the model, or what is missing for one.
@@ -159,8 +164,18 @@ func newGrid(s *Shape, slots Slots, inner bool) *grid {
 // need is what a worker must hold for the part from cut i to cut j.
 func (g *grid) need(i, j int) int64 { return g.bytes[j] - g.bytes[i] + g.kv[j] - g.kv[i] }
 
-func (g *grid) ms(w Worker, i, j int) float64 {
-	return w.HopMs + w.layerMs(g.read[j]-g.read[i], max(1, g.begun[j]-g.begun[i]))
+func (g *grid) claimMs(w Worker, i, j int) float64 {
+	return w.claimMs(g.read[j]-g.read[i], max(1, g.begun[j]-g.begun[i]))
+}
+
+func (g *grid) ms(w Worker, i, j int) float64 { return w.Takes(g.claimMs(w, i, j)) }
+
+// Takes is what a part with a claim takes, hop and measured slowdown included.
+func (w Worker) Takes(claimMs float64) float64 {
+	if w.Slowdown > 0 {
+		claimMs *= w.Slowdown
+	}
+	return w.HopMs + claimMs
 }
 
 // solve finds the best chain by dynamic programming over (workers considered,
@@ -222,7 +237,7 @@ func (g *grid) trace(workers []Worker, from [][]int32, k int) *Plan {
 		i := int(from[k][j])
 		if i < j {
 			w := workers[k-1]
-			stage := Stage{Worker: w.ID, Span: model.Span{From: g.cuts[i], To: g.cuts[j]}, Bytes: g.bytes[j] - g.bytes[i], Ms: g.ms(w, i, j)}
+			stage := Stage{Worker: w.ID, Span: model.Span{From: g.cuts[i], To: g.cuts[j]}, Bytes: g.bytes[j] - g.bytes[i], Ms: g.ms(w, i, j), ClaimMs: g.claimMs(w, i, j)}
 			p.Stages = append(p.Stages, stage)
 			p.Ms += stage.Ms
 		}
