@@ -158,6 +158,9 @@ func writeTensor(cmd *cobra.Command, src shard.Source, name, out string) error {
 				near = append(near, other.Name)
 			}
 		}
+		if len(near) == 0 {
+			return fmt.Errorf("there is no tensor %s: without --tensor all names are listed", name)
+		}
 		return fmt.Errorf("there is no tensor %s; near it: %s", name, strings.Join(near, ", "))
 	}
 	values := make([]float32, t.Rows*t.Cols)
