@@ -48,7 +48,7 @@ runs potluck worker.`,
 		Args:          cobra.NoArgs,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(versionCommand(), runCommand(), tokenizeCommand(), templateCommand(), serveCommand(), workerCommand(), convertCommand(), planCommand(), inspectCommand(), benchCommand())
+	cmd.AddCommand(versionCommand(), runCommand(), tokenizeCommand(), templateCommand(), serveCommand(), workerCommand(), convertCommand(), planCommand(), inspectCommand(), benchCommand(), perplexityCommand())
 	return cmd
 }
 

@@ -22,31 +22,59 @@ async function matches(data, hash) {
   return hex(await crypto.subtle.digest('SHA-256', data)) === hash;
 }
 
+// A handle that nothing refers to may be collected while it opens its file, and
+// then its promise never settles (seen in Chromium): these are being used.
+const inUse = new Set();
+
+async function withFile(dir, hash, options, use) {
+  const file = await dir.getFileHandle(hash, options);
+  inUse.add(file);
+  try {
+    return await use(file);
+  } finally {
+    inUse.delete(file);
+  }
+}
+
 async function kept(hash, size) {
   const dir = await open();
   if (!dir) return null;
   try {
-    const file = await (await dir.getFileHandle(hash)).getFile();
-    if (size >= 0 && file.size !== size) return null;
-    const data = new Uint8Array(await file.arrayBuffer());
-    return await matches(data, hash) ? data : null;
+    return await withFile(dir, hash, {}, async handle => {
+      const file = await handle.getFile();
+      if (size >= 0 && file.size !== size) return null;
+      const data = new Uint8Array(await file.arrayBuffer());
+      return await matches(data, hash) ? data : null;
+    });
   } catch {
     return null;
   }
 }
 
+// Storage that takes longer than this for one piece is used no more.
+const patience = 10_000; // milliseconds
+
 async function keep(hash, data) {
   const dir = await open();
   if (!dir) return;
+  let timer;
+  const late = new Promise(done => { timer = setTimeout(done, patience, true); });
+  if (await Promise.race([write(dir, hash, data), late])) folder = Promise.resolve(null);
+  clearTimeout(timer);
+}
+
+async function write(dir, hash, data) {
   try {
-    const handle = await (await dir.getFileHandle(hash, {create: true})).createSyncAccessHandle();
-    try {
-      handle.truncate(0);
-      handle.write(data, {at: 0});
-      handle.flush();
-    } finally {
-      handle.close();
-    }
+    await withFile(dir, hash, {create: true}, async file => {
+      const handle = await file.createSyncAccessHandle();
+      try {
+        handle.truncate(0);
+        handle.write(data, {at: 0});
+        handle.flush();
+      } finally {
+        handle.close();
+      }
+    });
   } catch {
     // A full disk, or another tab at the same file: only the cache is lost.
     try { await dir.removeEntry(hash); } catch { /* was never there */ }
