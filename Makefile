@@ -31,6 +31,10 @@ test: chromium wasm ## Run every test, those in a real browser too
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 
+test-real: chromium wasm ## Ask rooms of workers and of tabs with a published model (make model; some minutes)
+	@model="$$($(GO) run ./internal/realmodel/fetch --path)" && \
+	  POTLUCK_REAL_MODEL="$$model" $(GO) test -count=1 -timeout 30m -v -run TestAnswers ./internal/realmodel
+
 FUZZTIME ?= 10s
 
 fuzz: ## Run every fuzz target of the repository for FUZZTIME (10s each)
