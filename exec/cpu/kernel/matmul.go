@@ -107,11 +107,16 @@ func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y [
 // rowsOf returns where a plane's row first begins and the bytes from row to row,
 // for a whole strip: rows that the matrix does not have are zeros in a copy.
 func (s *scratch) rowsOf(plane []byte, rowBytes, first, rows, lanes int) *byte {
-	if rows >= lanes {
+	return s.rowsWith(plane, rowBytes, first, rows, lanes, 0)
+}
+
+// rowsWith is rowsOf with some readable bytes beyond the strip's end.
+func (s *scratch) rowsWith(plane []byte, rowBytes, first, rows, lanes, beyond int) *byte {
+	if rows >= lanes && (first+lanes)*rowBytes+beyond <= len(plane) {
 		return &plane[first*rowBytes]
 	}
-	s.padded = aligned(s.padded, lanes*rowBytes)
-	n := copy(s.padded, plane[first*rowBytes:(first+rows)*rowBytes])
+	s.padded = aligned(s.padded, lanes*rowBytes+beyond)
+	n := copy(s.padded, plane[first*rowBytes:min(first+rows, first+lanes)*rowBytes])
 	clear(s.padded[n:])
 	return &s.padded[0]
 }
@@ -176,23 +181,20 @@ func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int
 // Blocks up to the next multiple of unpackGroup get zeros.
 func (e *Engine) unpackScales(s *scratch, at int, w *quant.Matrix, first, rows int) {
 	k, lanes, d := e.k, e.k.Lanes, s.d[at:]
-	scales := unpackGroup * planeWidths[w.Type].scales
+	blocks := w.Cols / quant.BlockSize
+	groups := ceilDiv(blocks, unpackGroup)
 	_, row := rowBytes(w)
-	src := s.rowsOf(w.Scales, row, first, rows, lanes)
+	beyond := groups*unpackGroup*planeWidths[w.Type].scales - row
+	src := s.rowsWith(w.Scales, row, first, rows, lanes, beyond)
+	from, to := blocks*lanes, groups*unpackGroup*lanes // what the next row gave
 	if w.Type != quant.Q4_1 {
-		unpack(k.Scales, d, unpackGroup*lanes, src, row, scales, lanes)
-		return
-	}
-	m := s.m[at:]
-	groups, rest := row/scales, row%scales
-	if groups > 0 {
+		k.Scales(&d[0], src, row, groups)
+	} else {
+		m := s.m[at:]
 		k.Pairs(&d[0], &m[0], src, row, groups)
+		clear(m[from:to])
 	}
-	if rest > 0 {
-		to := groups * unpackGroup * lanes
-		tail := tailOf(src, row, groups*scales, rest, lanes)
-		k.Pairs(&d[to], &m[to], &tail[0], tailStride, 1)
-	}
+	clear(d[from:to])
 }
 
 // unitBlocks is unit for quantised weights and activations.
