@@ -679,7 +679,7 @@ func (g *generator) scales() {
 		}
 	}
 	g.words(half, []string{"L", "H"})
-	g.prefetch(g.t.lanes * 16)
+	g.prefetchAt(g.t.lanes*16, 0, scalesAhead)
 	g.p("ADDQ $%d, DI", 8*g.t.bytes())
 	g.advance(g.t.lanes, 16)
 	g.p("SUBQ $2, CX")
@@ -754,7 +754,7 @@ func (g *generator) pairs() {
 	}
 	g.p("ADDQ $%d, DI", 4*g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*g.t.bytes())
-	g.prefetch(g.t.lanes * 16)
+	g.prefetchAt(g.t.lanes*16, 0, scalesAhead)
 	g.advance(g.t.lanes, 16)
 	g.p("DECQ CX")
 	g.p("JNZ next")
@@ -1244,7 +1244,7 @@ func (g *generator) vecMadd(kind, m string, n int) {
 			}
 		}
 	}
-	g.prefetch(lanes * width)
+	g.prefetchTwice(width)
 	g.advance(lanes, width)
 	g.vecEnd(m, n, reg.result)
 }
@@ -1355,7 +1355,7 @@ func (g *generator) vec(kind, m string, n int) {
 		for r := range 16 {
 			g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
 		}
-		g.prefetch(1024)
+		g.prefetchTwice(64)
 		g.columnsInLanes()
 		if n == 1 {
 			g.vecBlocks(kind, n, part, []int{0, 1})
@@ -1420,7 +1420,7 @@ func (g *generator) vecFloat(typ string, n int) {
 			}
 		}
 	}
-	g.prefetch(lanes * 16 * size)
+	g.prefetchTwice(16 * size)
 	g.advance(lanes, 16*size)
 	g.p("ADDQ $64, DI")
 	g.p("DECQ CX")
@@ -1538,11 +1538,43 @@ func (g *generator) vecBlocks(kind string, n, part int, halves []int) {
 	}
 }
 
+// Prefetches into the second cache are dropped when many are under way, and what
+// was dropped costs a whole trip to memory. So products that do nothing but
+// read ask twice for everything: the second request costs nothing where the
+// first was heard.
+const (
+	quantsAhead = 8192 // bytes from the next strip to the first request
+	scalesAhead = 2048
+)
+
+// prefetchTwice asks for the next bytes of each row of the next strip, in the
+// order in which they will be read, and for as many bytes quantsAhead of it. It
+// uses AX.
+func (g *generator) prefetchTwice(width int) {
+	g.prefetchAt(g.t.lanes*width, quantsAhead)
+	g.p("MOVQ R12, AX")
+	g.p("SHLQ $%d, AX", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("ADDQ R8, AX")
+	for r := range g.t.lanes {
+		if r > 0 && r%4 == 0 {
+			g.p("LEAQ (AX)(R12*4), AX")
+		}
+		for at := 0; at < width; at += 64 {
+			g.p("PREFETCHT1 %d(AX)%s", at, rowIndex[r%4])
+		}
+	}
+}
+
 // prefetch asks for the next bytes of what lies behind the strip, where SI
 // points: the rows of the next strip, one after another.
-func (g *generator) prefetch(bytes int) {
-	for at := 0; at < bytes; at += 64 {
-		g.p("PREFETCHT1 %d(SI)", at)
+func (g *generator) prefetch(bytes int) { g.prefetchAt(bytes, 0) }
+
+// prefetchAt is prefetch at some distances.
+func (g *generator) prefetchAt(bytes int, ahead ...int) {
+	for _, distance := range ahead {
+		for at := 0; at < bytes; at += 64 {
+			g.p("PREFETCHT1 %d(SI)", distance+at)
+		}
 	}
 	g.p("ADDQ $%d, SI", bytes)
 }
