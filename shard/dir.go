@@ -111,6 +111,9 @@ func mapFile(path string, size int64) (mmap.MMap, stamp, error) {
 		return nil, stamp{}, fmt.Errorf("%s has %d bytes, the manifest says %d", path, info.Size(), size)
 	}
 	data, err := mmap.Map(f, mmap.RDONLY, 0)
+	if err == nil {
+		advise(data)
+	}
 	return data, stamp{size, info.ModTime().UnixNano()}, err
 }
 
