@@ -29,6 +29,11 @@ type Link interface {
 	Close(reason string) error
 }
 
+// A Limiter is a link that can be held to messages smaller than MaxMessage, so
+// that a peer not trusted yet costs little memory. Limit is for the goroutine
+// that receives.
+type Limiter interface{ Limit(bytes int64) }
+
 // ErrClosed is what Send and Receive return on a link that this side closed.
 var ErrClosed = errors.New("link is closed")
 

@@ -52,7 +52,8 @@
 //	               rows × hidden elements
 //	               inside: rows × hidden f32 normed, rows × experts int32 ids, rows × experts f32 weights
 //
-// An f16 row is its numbers divided by 2^scale. Rows between layers have been
+// An f16 row is its numbers divided by 2^scale, where scale is the one that
+// quant.RowScale gives them. Rows between layers have been
 // rounded by quant.RoundRow, so nothing is lost; a row that has not is refused
 // by the sender. Zeros end a frame to a multiple of 4 bytes.
 package wire

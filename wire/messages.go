@@ -140,6 +140,8 @@ type PassFrame struct {
 	// Timing of a result, in microseconds: waiting in the worker's queue,
 	// computing, and reading back.
 	QueueUs, ComputeUs, ReadbackUs uint32
+	// F16 tells of a decoded frame how its hidden rows travelled.
+	F16 bool
 	State
 }
 

@@ -170,7 +170,12 @@ func DecodePass(frame []byte, p *PassFrame) error {
 		scales := frame[at : at+s.rows]
 		at += (s.rows + 3) / 4 * 4
 		for r := range s.rows {
-			quant.UnpackRow(p.Hidden[r*s.hidden:(r+1)*s.hidden], frame[at+r*s.hidden*2:], int(scales[r]))
+			row := p.Hidden[r*s.hidden : (r+1)*s.hidden]
+			quant.UnpackRow(row, frame[at+r*s.hidden*2:], int(scales[r]))
+			// Any other scale may stand for numbers that cannot be sent on.
+			if want := quant.RowScale(row); int(scales[r]) != want {
+				return fmt.Errorf("pass frame: row %d has scale 2^%d, its numbers want 2^%d", r, scales[r], want)
+			}
 		}
 	} else {
 		quant.DecodeF32(p.Hidden, frame[at:at+4*len(p.Hidden)])
@@ -218,7 +223,7 @@ func readHeader(frame []byte, p *PassFrame) (s passShape, err error) {
 	if got, want := crc32.Checksum(frame[8:], castagnoli), word(4); got != want {
 		return s, fmt.Errorf("pass frame: checksum %08x, its header says %08x", got, want)
 	}
-	p.Result = frame[1] == kindResult
+	p.Result, p.F16 = frame[1] == kindResult, s.f16
 	p.Pass, p.Span = binary.LittleEndian.Uint64(frame[8:]), word(16)
 	p.QueueUs, p.ComputeUs, p.ReadbackUs = word(32), word(36), word(40)
 	return s, nil

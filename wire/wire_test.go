@@ -1,9 +1,11 @@
 package wire_test
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -178,9 +180,17 @@ func FuzzDecodePass(f *testing.F) {
 	f.Add(good(f))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var p wire.PassFrame
-		if wire.DecodePass(frame, &p) == nil {
-			require.LessOrEqual(t, len(p.Rows), wire.MaxRows)
+		if wire.DecodePass(frame, &p) != nil {
+			return
 		}
+		require.LessOrEqual(t, len(p.Rows), wire.MaxRows)
+		for _, v := range p.Hidden {
+			if v != v || math.IsInf(float64(v), 0) {
+				return // whoever decodes looks for those
+			}
+		}
+		_, err := wire.AppendPass(nil, &p, p.F16)
+		require.NoError(t, err, "what came can be sent on")
 	})
 }
 
@@ -197,4 +207,16 @@ func FuzzDecodeControl(f *testing.F) {
 			require.NotEmpty(t, wire.TypeOf(m))
 		}
 	})
+}
+
+// A scale that no sender gives may stand for numbers that cannot be sent on.
+func TestPassOfAnotherScale(t *testing.T) {
+	frame := good(t)
+	scaled := append([]byte(nil), frame...)
+	scaled[48+2*12]++ // the first row's scale
+	binary.LittleEndian.PutUint32(scaled[4:], crc32.Checksum(scaled[8:], crc32.MakeTable(crc32.Castagnoli)))
+	var p wire.PassFrame
+	require.ErrorContains(t, wire.DecodePass(scaled, &p), "row 0 has scale 2^1")
+	require.NoError(t, wire.DecodePass(frame, &p))
+	require.True(t, p.F16)
 }

@@ -28,6 +28,7 @@ type Options struct {
 	ChunkRows  int           // prompt rows in a pass; 0: 64
 	WaitLimit  time.Duration // how long a request waits for a room that lacks memory; 0: 60 s
 	PassLimit  time.Duration // how long a pass may take at one worker; 0: 30 s
+	LoadLimit  time.Duration // how long a worker may load without progress; 0: 5 min
 	MaxWaiting int           // requests that may wait; 0: 256
 }
 
@@ -48,8 +49,11 @@ type Member struct {
 	HopMs    float64 // round trip, measured
 	slowdown float64 // computing, measured over claimed; 0: not measured
 	spans    map[uint32]*Span
-	strikes  int
+	strikes  int // failures since the last pass that it computed
 }
+
+// maxStrikes is how many failures in a row a worker may have.
+const maxStrikes = 3
 
 // A Span is a part of the model at a member.
 type Span struct {
@@ -61,6 +65,7 @@ type Span struct {
 	Ready  bool
 	Loaded int64
 	Total  int64
+	moved  Tick // of its last progress
 }
 
 // A chain is spans that cover the model, one after another.
@@ -86,9 +91,11 @@ type State struct {
 	order     []string // of joining
 	active    *chain
 	next      *chain
-	deferred  bool       // a better plan waits for the room to be idle
-	wanting   *plan.Plan // the last plan that could not serve, nil otherwise
-	lacking   Tick       // since when
+	deferred  bool           // a better plan waits for the room to be idle
+	wanting   *plan.Plan     // the last plan that could not serve, nil otherwise
+	lacking   Tick           // since when
+	strikes   map[string]int // of workers that went, for when they come back
+	trouble   string         // why a part could not be loaded, since the room last served
 	sequences []*sequence
 	passes    map[uint64]*pass
 	lastSpan  uint32
@@ -111,10 +118,13 @@ func New(o Options) *State {
 	if o.PassLimit == 0 {
 		o.PassLimit = 30 * time.Second
 	}
+	if o.LoadLimit == 0 {
+		o.LoadLimit = 5 * time.Minute
+	}
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 256
 	}
-	return &State{o: o, members: map[string]*Member{}, passes: map[uint64]*pass{}}
+	return &State{o: o, members: map[string]*Member{}, strikes: map[string]int{}, passes: map[uint64]*pass{}}
 }
 
 // Step takes one event and returns what to do because of it, in order.
@@ -127,6 +137,9 @@ func (s *State) Step(now Tick, event Event) []Action {
 		s.left(e.Worker, e.Reason)
 	case Progressed:
 		if span := s.span(e.Worker, e.Span); span != nil {
+			if e.Loaded > span.Loaded {
+				span.moved = s.now
+			}
 			span.Loaded, span.Total = e.Loaded, e.Total
 		}
 	case SpanReady:
@@ -171,7 +184,8 @@ func (s *State) joined(e Joined) {
 	if s.members[e.Worker] != nil {
 		return
 	}
-	s.members[e.Worker] = &Member{ID: e.Worker, Name: e.Name, Kind: e.Kind, Capacity: e.Capacity, HopMs: e.HopMs, spans: map[uint32]*Span{}}
+	s.members[e.Worker] = &Member{ID: e.Worker, Name: e.Name, Kind: e.Kind, Capacity: e.Capacity, HopMs: e.HopMs, spans: map[uint32]*Span{}, strikes: s.strikes[e.Worker]}
+	delete(s.strikes, e.Worker)
 	s.order = append(s.order, e.Worker)
 	s.replan(e.Name + " joined")
 }
@@ -184,6 +198,7 @@ func (s *State) left(worker, reason string) {
 		return
 	}
 	delete(s.members, worker)
+	s.remember(m)
 	s.order = slices.DeleteFunc(s.order, func(id string) bool { return id == worker })
 	lost := func(c *chain) bool {
 		return c != nil && slices.ContainsFunc(c.stages, func(sp *Span) bool { return sp.Worker == worker })
@@ -197,6 +212,38 @@ func (s *State) left(worker, reason string) {
 		s.active = nil
 	}
 	s.replan(m.Name + " left")
+}
+
+// maxRemembered bounds what is known of workers that went.
+const maxRemembered = 1000
+
+// remember keeps a worker's strikes: one that never computes anything must not
+// hold the room up again and again by coming back.
+func (s *State) remember(m *Member) {
+	if m.strikes == 0 {
+		return
+	}
+	if len(s.strikes) >= maxRemembered {
+		clear(s.strikes)
+	}
+	s.strikes[m.ID] = m.strikes
+}
+
+// strike counts a failure and drops a worker that has too many. It tells
+// whether it did.
+func (s *State) strike(m *Member, format string, args ...any) bool {
+	if m.strikes++; m.strikes <= maxStrikes {
+		return false
+	}
+	s.drop(m, "removed", format, args...)
+	return true
+}
+
+// drop sends a worker away: for good with code "removed", for now with "busy".
+func (s *State) drop(m *Member, code, format string, args ...any) {
+	reason := fmt.Sprintf(format, args...)
+	s.do(Drop{Worker: m.ID, Code: code, Reason: reason})
+	s.left(m.ID, reason)
 }
 
 // stop takes every sequence off a chain: each will be replayed from its tokens.
@@ -304,7 +351,7 @@ func (s *State) build(p *plan.Plan) {
 	s.releaseUnused()
 	for _, span := range c.stages {
 		if span.Total == 0 && !span.Ready && !slices.ContainsFunc(s.out, func(a Action) bool { x, ok := a.(Assign); return ok && x.Span.Number == span.Number }) {
-			span.Total = span.Bytes
+			span.Total, span.moved = span.Bytes, s.now
 			s.do(Assign{Worker: span.Worker, Span: *span})
 		}
 	}
@@ -387,7 +434,7 @@ func (s *State) promote() {
 	if s.active != nil {
 		s.stop(s.active)
 	}
-	s.active, s.next = s.next, nil
+	s.active, s.next, s.trouble = s.next, nil, ""
 	s.releaseUnused()
 	s.do(Serving{Plan: s.active.plan})
 }
@@ -399,20 +446,18 @@ func (s *State) refused(e Refused) {
 		return
 	}
 	delete(m.spans, e.Span)
-	m.strikes++
+	s.trouble = fmt.Sprintf("%s could not load its part: %s", m.Name, e.Reason)
 	s.next = nil
 	if s.active != nil && slices.Contains(s.active.stages, span) {
 		s.Losses++
 		s.stop(s.active)
 		s.active = nil
 	}
-	if m.strikes > 3 {
-		s.do(Drop{Worker: m.ID, Code: "removed", Reason: fmt.Sprintf("could not load its part %d times: %s", m.strikes, e.Reason)})
-		s.left(m.ID, e.Reason)
+	if s.strike(m, "could not load its part %d times: %s", m.strikes+1, e.Reason) {
 		return
 	}
 	if e.Code == "no_room" {
 		m.Capacity.Bytes = min(m.Capacity.Bytes, span.Bytes) * 3 / 4
 	}
-	s.replan(m.Name + " could not load its part: " + e.Reason)
+	s.replan(s.trouble)
 }

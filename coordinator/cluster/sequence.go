@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/potluck-llm/potluck/coordinator/plan"
 	"github.com/potluck-llm/potluck/wire"
@@ -25,8 +26,13 @@ type sequence struct {
 	state     string
 	since     Tick // of its request, or of the room's last ability to serve
 	replays   int
+	failures  int // passes of it that a worker could not compute
 	cancelled bool
 }
+
+// maxFailures is how many passes of one sequence may fail at workers: more
+// than one bad worker causes before it is dropped.
+const maxFailures = 2*maxStrikes + 2
 
 // A pass is rows on their way through the chain.
 type pass struct {
@@ -304,17 +310,27 @@ func (s *State) passFailed(e PassFailed) {
 	}
 	delete(s.passes, p.id)
 	for _, part := range p.parts {
-		if part.q.epoch == part.epoch && !part.q.cancelled && part.q.slot >= 0 {
-			s.restart(part.q)
+		q := part.q
+		if q.epoch != part.epoch || q.cancelled || q.slot < 0 {
+			continue
 		}
+		if e.Code != "cancelled" {
+			q.failures++
+		}
+		if q.failures > maxFailures {
+			s.do(Fail{Sequence: q.id, Code: "failed", Reason: fmt.Sprintf("%d passes failed at workers, the last one: %s", q.failures, e.Reason)})
+			s.remove(q)
+			continue
+		}
+		s.restart(q)
 	}
 	m := s.members[e.Worker]
-	if e.Code == "cancelled" || m == nil {
-		return
-	}
-	if m.strikes++; m.strikes > 3 || e.Code == "device_lost" {
-		s.do(Drop{Worker: m.ID, Code: "removed", Reason: fmt.Sprintf("passes failed: %s", e.Reason)})
-		s.left(m.ID, e.Reason)
+	switch {
+	case e.Code == "cancelled" || m == nil:
+	case e.Code == "device_lost":
+		s.drop(m, "removed", "passes failed: %s", e.Reason)
+	default:
+		s.strike(m, "passes failed: %s", e.Reason)
 	}
 }
 
@@ -331,9 +347,11 @@ func (s *State) oldest() (oldest *pass) {
 // tick looks for what took too long.
 func (s *State) tick() {
 	if p := s.oldest(); p != nil && s.active != nil && s.now-p.sent > s.o.PassLimit {
-		worker := s.active.stages[p.stage].Worker
-		s.do(Drop{Worker: worker, Code: "busy", Reason: fmt.Sprintf("pass %d unanswered for %v", p.id, s.o.PassLimit)})
-		s.left(worker, "silent")
+		s.slow(s.active.stages[p.stage].Worker, "pass %d unanswered for %v", p.id, s.o.PassLimit)
+		return
+	}
+	if span := s.stuck(); span != nil {
+		s.slow(span.Worker, "no progress in loading for %v", s.o.LoadLimit)
 		return
 	}
 	if s.active != nil || s.wanting == nil || s.now-s.lacking < s.o.WaitLimit {
@@ -341,8 +359,41 @@ func (s *State) tick() {
 	}
 	for _, q := range slices.Clone(s.sequences) {
 		if s.now-max(q.since, s.lacking) >= s.o.WaitLimit {
-			s.do(Fail{Sequence: q.id, Code: "no_room", Missing: s.wanting.Missing, Reason: fmt.Sprintf("the room lacks %s", plan.GB(s.wanting.Missing))})
+			s.do(Fail{Sequence: q.id, Code: "no_room", Missing: s.wanting.Missing, Reason: s.lack()})
 			s.remove(q)
 		}
 	}
+}
+
+// slow drops a worker that let others wait, so that it may come back a few
+// times.
+func (s *State) slow(worker string, format string, args ...any) {
+	if m := s.members[worker]; m != nil && !s.strike(m, format, args...) {
+		s.drop(m, "busy", format, args...)
+	}
+}
+
+// stuck is a span that is waited for and does not get on.
+func (s *State) stuck() *Span {
+	if s.next == nil {
+		return nil
+	}
+	for _, sp := range s.next.stages {
+		if !sp.Ready && s.now-sp.moved > s.o.LoadLimit {
+			return sp
+		}
+	}
+	return nil
+}
+
+// lack says what a request waited for in vain, and what would help.
+func (s *State) lack() string {
+	text := fmt.Sprintf("the room lacks %s: %s", plan.GB(s.wanting.Missing), strings.Join(s.wanting.Reasons, "; "))
+	if len(s.members) == 0 {
+		text = fmt.Sprintf("nobody lends a computer to this room: open its join link in a browser or run potluck worker --join (the model's layers need %s)", plan.GB(s.wanting.Missing))
+	}
+	if s.trouble != "" {
+		text += "; " + s.trouble
+	}
+	return text
 }

@@ -69,6 +69,8 @@ func (s *story) event(line string) cluster.Event {
 		return e
 	case "measured": // NAME milliseconds of a hop, of its part
 		return cluster.Measured{Worker: w[1], HopMs: float64(n(2)), ComputeMs: float64(n(3))}
+	case "load": // NAME SPAN BYTES
+		return cluster.Progressed{Worker: w[1], Span: uint32(n(2)), Loaded: int64(n(3)), Total: 1000}
 	case "refuse":
 		return cluster.Refused{Worker: w[1], Span: uint32(n(2)), Code: w[3], Reason: "told so"}
 	case "ask": // ID PROMPT MAX

@@ -51,13 +51,14 @@ type Hub struct {
 	state   *cluster.State
 	opened  time.Time
 	events  chan any
-	head    chan headJob
+	head    chan headJob // holds as many as passes can be on their way, so that the loop never waits
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	running sync.WaitGroup
 	peers   sync.Map // id → *peer
 	joined  int
-	mu      sync.Mutex // joined, resume, view
+	present int
+	mu      sync.Mutex // joined, present, resume, view
 	resume  map[string]string
 	view    view
 	// owned by the loop:
@@ -95,7 +96,7 @@ func Open(ctx context.Context, o Options) (*Hub, error) {
 	}
 	c := o.Cluster
 	c.Shape, c.Policy, c.Slots = plan.ShapeOf(o.Source.Manifest()), o.Policy, o.Slots
-	h := &Hub{o: o, config: config, state: cluster.New(c), opened: time.Now(), events: make(chan any, 1024), head: make(chan headJob, 64),
+	h := &Hub{o: o, config: config, state: cluster.New(c), opened: time.Now(), events: make(chan any, 1024), head: make(chan headJob, o.MaxWorkers),
 		resume: map[string]string{}, payload: map[uint64]*payload{}, requests: map[string]*Stream{}, embed: o.Embed, feed: newFeed()}
 	h.view.policy = o.Policy
 	ownMs, err := trial(ctx, o.Head, config)

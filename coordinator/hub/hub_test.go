@@ -50,16 +50,20 @@ func newEngine(t *testing.T) *kernel.Engine {
 	return e
 }
 
-func open(t *testing.T, policy plan.Policy) *room {
+func open(t *testing.T, policy plan.Policy, change ...func(o *hub.Options)) *room {
 	src, err := embedded.Open()
 	require.NoError(t, err)
 	_, hash, err := shard.EncodeManifest(src.Manifest())
 	require.NoError(t, err)
-	h, err := hub.Open(context.Background(), hub.Options{
+	o := hub.Options{
 		Source: src, Manifest: hash, Name: "tiny", Policy: policy, Slots: slots, Token: token,
 		Embed: cpu.New(cpu.Options{Engine: newEngine(t)}), Head: cpu.New(cpu.Options{Engine: newEngine(t)}),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	h, err := hub.Open(context.Background(), o)
 	require.NoError(t, err)
 	t.Cleanup(h.Close)
 	return &room{t, src, h}

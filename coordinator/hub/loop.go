@@ -19,6 +19,7 @@ type payload struct {
 	sent   time.Time // to the worker that has it
 	began  time.Time
 	worker string
+	span   uint32
 	hops   []HopTime
 }
 
@@ -28,6 +29,7 @@ type result struct {
 	frame *wire.PassFrame
 	bytes int
 	at    time.Time
+	err   error // of its numbers
 }
 
 // run is the loop that owns the state.
@@ -39,7 +41,7 @@ func (h *Hub) run() {
 		select {
 		case <-h.ctx.Done():
 			for _, s := range h.requests {
-				s.fail(&RequestError{Code: "closed", Reason: ErrClosed.Error()})
+				s.fail(closedError())
 			}
 			return
 		case <-tick.C:
@@ -155,7 +157,7 @@ func (h *Hub) forward(pass uint64, worker string, span uint32) {
 		h.o.Logger.Error("pass not sent", "pass", pass, "error", err)
 		return
 	}
-	p.sent, p.worker = time.Now(), worker
+	p.sent, p.worker, p.span = time.Now(), worker, span
 	h.view.sent(len(data))
 	to.(*peer).send(link.Message{Binary: true, Data: data})
 }
@@ -163,12 +165,16 @@ func (h *Hub) forward(pass uint64, worker string, span uint32) {
 // took takes the result of a pass.
 func (h *Hub) took(r result) {
 	p := h.payload[r.frame.Pass]
-	if p == nil || p.worker != r.peer.id {
+	if p == nil || p.worker != r.peer.id || p.span != r.frame.Span {
 		return // of a chain that is gone
 	}
-	if len(r.frame.Rows) != len(p.state.Rows) || len(r.frame.Hidden) != len(p.state.Rows)*h.config.Hidden {
-		r.peer.refuse("protocol", fmt.Sprintf("the result of pass %d has %d rows of %d numbers, want %d of %d", r.frame.Pass,
-			len(r.frame.Rows), len(r.frame.Hidden)/max(1, len(r.frame.Rows)), len(p.state.Rows), h.config.Hidden))
+	if len(r.frame.Rows) != len(p.state.Rows) {
+		r.peer.refuse("protocol", fmt.Sprintf("the result of pass %d has %d rows, want %d", r.frame.Pass, len(r.frame.Rows), len(p.state.Rows)))
+		return
+	}
+	if r.err != nil { // perhaps a passing weakness: the pass is tried again, a few times
+		h.o.Logger.Warn("bad result", "worker", r.peer.id, "pass", r.frame.Pass, "error", r.err)
+		h.step(cluster.PassFailed{Worker: r.peer.id, Pass: r.frame.Pass, Code: "bad_result", Reason: r.err.Error()})
 		return
 	}
 	round := r.at.Sub(p.sent)

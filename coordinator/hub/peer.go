@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/potluck-llm/potluck/coordinator/cluster"
 	"github.com/potluck-llm/potluck/link"
+	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/wire"
 )
 
@@ -40,8 +42,7 @@ type peer struct {
 	why   string
 
 	mu     sync.Mutex
-	spans  map[uint32]bool // assigned here
-	ready  map[uint32]bool
+	spans  map[uint32]model.Span // assigned here, by their numbers
 	hops   []HopMs
 	stats  wire.Stats
 	rows   int64
@@ -66,21 +67,28 @@ func (h *Hub) Serve(ctx context.Context, l link.Link, remote string) error {
 		_ = l.Close("the coordinator stops")
 		return ErrClosed
 	}
+	limiter, limited := l.(link.Limiter)
+	if limited {
+		limiter.Limit(wire.MaxControl)
+	}
 	hello, err := h.receiveHello(ctx, l)
 	if err != nil {
 		h.o.Logger.Warn("worker refused", "from", remote, "error", err)
 		_ = l.Close("refused")
 		return err
 	}
+	if limited {
+		limiter.Limit(link.MaxMessage)
+	}
 	p := h.admit(hello, l)
 	h.o.Logger.Info("worker joined", "worker", p.id, "name", hello.Name, "kind", hello.Kind, "backend", hello.Backend, "from", remote)
 	err = p.serve(ctx)
 	h.dismiss(p)
-	reason := "left"
+	reason, level := "left", slog.LevelInfo
 	if err != nil {
-		reason = err.Error()
+		reason, level = err.Error(), slog.LevelWarn
 	}
-	h.o.Logger.Info("worker left", "worker", p.id, "name", hello.Name, "reason", reason)
+	h.o.Logger.Log(ctx, level, "worker left", "worker", p.id, "name", hello.Name, "from", remote, "reason", reason)
 	h.feed.left(p.id, hello.Name, reason)
 	h.post(cluster.Left{Worker: p.id, Reason: reason})
 	return err
@@ -92,7 +100,7 @@ func (h *Hub) receiveHello(ctx context.Context, l link.Link) (*wire.Hello, error
 	defer cancel()
 	refuse := func(code, format string, args ...any) error {
 		err := fmt.Errorf(format, args...)
-		if data, e := wire.EncodeControl(&wire.Error{Code: code, Message: err.Error()}); e == nil {
+		if data, e := wire.EncodeControl(&wire.Error{Code: code, Message: err.Error(), RetryMs: retryOf(code)}); e == nil {
 			_ = l.Send(ctx, link.Message{Data: data})
 		}
 		return err
@@ -119,6 +127,9 @@ func (h *Hub) receiveHello(ctx context.Context, l link.Link) (*wire.Hello, error
 	}
 	if err := checkHello(hello); err != nil {
 		return nil, refuse("protocol", "%v", err)
+	}
+	if !h.enter() {
+		return nil, refuse("busy", "the room is full: %d workers are here", h.o.MaxWorkers)
 	}
 	hello.Token = ""
 	return hello, nil
@@ -153,6 +164,17 @@ func checkHello(h *wire.Hello) error {
 	return nil
 }
 
+// enter counts a worker in, unless the room is full. dismiss counts it out.
+func (h *Hub) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.present >= h.o.MaxWorkers {
+		return false
+	}
+	h.present++
+	return true
+}
+
 // admit gives a worker its id: the old one where it comes back.
 func (h *Hub) admit(hello *wire.Hello, l link.Link) *peer {
 	h.mu.Lock()
@@ -174,7 +196,7 @@ func (h *Hub) admit(hello *wire.Hello, l link.Link) *peer {
 		hello.Name = id
 	}
 	p := &peer{hub: h, id: id, hello: *hello, l: l, queue: make(chan link.Message, queueLength), done: make(chan struct{}),
-		spans: map[uint32]bool{}, ready: map[uint32]bool{}, pings: map[uint64]time.Time{}}
+		spans: map[uint32]model.Span{}, pings: map[uint64]time.Time{}}
 	if old, loaded := h.peers.Swap(id, p); loaded { // the same worker on a new connection: the old one is dead
 		old.(*peer).end("the worker came back on another connection")
 		h.post(cluster.Left{Worker: id, Reason: "came back"})
@@ -187,6 +209,9 @@ func (h *Hub) admit(hello *wire.Hello, l link.Link) *peer {
 func (h *Hub) dismiss(p *peer) {
 	p.end("bye")
 	h.peers.CompareAndDelete(p.id, p)
+	h.mu.Lock()
+	h.present--
+	h.mu.Unlock()
 }
 
 // serve receives until the worker goes, while a second goroutine sends.
@@ -284,12 +309,11 @@ func (p *peer) tell(message any) {
 	switch m := message.(type) {
 	case *wire.Assign:
 		p.mu.Lock()
-		p.spans[m.Span] = true
+		p.spans[m.Span] = m.Range
 		p.mu.Unlock()
 	case *wire.Release:
 		p.mu.Lock()
 		delete(p.spans, m.Span)
-		delete(p.ready, m.Span)
 		p.mu.Unlock()
 	}
 	data, err := wire.EncodeControl(message)
@@ -390,9 +414,6 @@ func (p *peer) handle(m link.Message) (left bool, err error) {
 		}
 	case *wire.Ready:
 		if p.has(m.Span) {
-			p.mu.Lock()
-			p.ready[m.Span] = true
-			p.mu.Unlock()
 			h.post(cluster.SpanReady{Worker: p.id, Span: m.Span, StepMs: m.StepMs})
 		}
 	case *wire.Refuse:
@@ -400,6 +421,7 @@ func (p *peer) handle(m link.Message) (left bool, err error) {
 			h.post(cluster.Refused{Worker: p.id, Span: m.Span, Code: m.Code, Reason: fmt.Sprintf("%.200s", m.Reason)})
 		}
 	case *wire.Failed:
+		h.o.Logger.Warn("pass failed", "worker", p.id, "pass", m.Pass, "code", fmt.Sprintf("%.40s", m.Code), "reason", fmt.Sprintf("%.200s", m.Reason))
 		h.post(cluster.PassFailed{Worker: p.id, Pass: m.Pass, Code: m.Code, Reason: fmt.Sprintf("%.200s", m.Reason)})
 	case *wire.Stats:
 		p.mu.Lock()
@@ -416,7 +438,8 @@ func (p *peer) handle(m link.Message) (left bool, err error) {
 func (p *peer) has(span uint32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.spans[span]
+	_, ok := p.spans[span]
+	return ok
 }
 
 func (p *peer) result(data []byte) error {
@@ -428,7 +451,16 @@ func (p *peer) result(data []byte) error {
 	if !frame.Result {
 		return errors.New("a worker may not send a pass, only results")
 	}
-	p.hub.post(result{p, frame, len(data), at})
+	p.mu.Lock()
+	span, ok := p.spans[frame.Span]
+	p.mu.Unlock()
+	if !ok {
+		return nil // released while it was on its way
+	}
+	if err := p.hub.checkResult(frame, span); err != nil {
+		return err
+	}
+	p.hub.post(result{p, frame, len(data), at, finite(&frame.State)})
 	return nil
 }
 

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,12 +44,15 @@ type Stream struct {
 	hub     *Hub
 	id      string
 	request Request
-	tokens  chan Token
 	once    sync.Once
 	done    chan struct{}
 	err     error
 	reason  string
 	asked   time.Time
+
+	mu     sync.Mutex
+	tokens []Token       // sampled, not read yet
+	more   chan struct{} // holds one where there may be some
 
 	// owned by the hub's loop
 	history   []int32
@@ -67,13 +71,16 @@ func (h *Hub) Generate(ctx context.Context, r Request) (*Stream, error) {
 	}
 	r.MaxTokens = min(r.MaxTokens, limit-len(r.Prompt))
 	// The loop knows sequences by a name of its own: a client may send the same id twice.
-	s := &Stream{hub: h, id: r.ID + "/" + randomID(6), request: r, tokens: make(chan Token, max(1, r.MaxTokens)+1), done: make(chan struct{}), asked: time.Now()}
-	s.history = append(make([]int32, 0, len(r.Prompt)+r.MaxTokens+1), r.Prompt...)
+	s := &Stream{hub: h, id: r.ID + "/" + randomID(6), request: r, more: make(chan struct{}, 1), done: make(chan struct{}), asked: time.Now()}
+	s.history = slices.Clone(r.Prompt)
+	if h.ctx.Err() != nil {
+		return nil, closedError()
+	}
 	select {
 	case h.events <- s:
 		return s, nil
 	case <-h.ctx.Done():
-		return nil, ErrClosed
+		return nil, closedError()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -103,27 +110,40 @@ func (r *Request) next(logits []float32, history []int32) (Token, error) {
 // Next returns the next token. ok is false at the end; then Finish says why.
 // The error is a *RequestError or the context's.
 func (s *Stream) Next(ctx context.Context) (t Token, ok bool, err error) {
-	select {
-	case t := <-s.tokens:
-		return t, true, nil
-	default:
-	}
-	select {
-	case t := <-s.tokens:
-		return t, true, nil
-	case <-ctx.Done():
-		return t, false, ctx.Err()
-	case <-s.done:
-		select {
-		case t := <-s.tokens:
+	for {
+		if t, ok := s.pop(); ok {
 			return t, true, nil
-		default:
+		}
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return t, false, ctx.Err()
+		case <-s.done:
+			if t, ok := s.pop(); ok {
+				return t, true, nil
+			}
 			return t, false, s.err
+		case <-s.hub.ctx.Done(): // perhaps before the loop saw this request
+			return t, false, closedError()
 		}
 	}
 }
 
-// Finish is why the answer ended: "stop" or "length".
+// pop takes the oldest token that nobody has read.
+func (s *Stream) pop() (t Token, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tokens) == 0 {
+		return t, false
+	}
+	t, s.tokens = s.tokens[0], s.tokens[1:]
+	return t, true
+}
+
+func closedError() error { return &RequestError{Code: "closed", Reason: ErrClosed.Error()} }
+
+// Finish is why the answer ended: "stop" or "length". It is for after Next said
+// that it has.
 func (s *Stream) Finish() string {
 	<-s.done
 	return s.reason
@@ -141,9 +161,12 @@ func (s *Stream) Close() {
 type cancelled struct{ id string }
 
 func (s *Stream) put(t Token) {
+	s.mu.Lock()
+	s.tokens = append(s.tokens, t)
+	s.mu.Unlock()
 	select {
-	case s.tokens <- t:
-	default: // cannot be: the channel holds MaxTokens
+	case s.more <- struct{}{}:
+	default:
 	}
 }
 

@@ -1,10 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/wire"
@@ -81,15 +81,12 @@ const cutsPerLayer = 16
 func Make(s *Shape, workers []Worker, policy Policy, wish Slots) *Plan {
 	ordered := slices.Clone(workers)
 	slices.SortStableFunc(ordered, func(a, b Worker) int {
-		if a.ReadGBs != b.ReadGBs {
-			return compare(b.ReadGBs, a.ReadGBs)
-		}
-		return strings.Compare(a.ID, b.ID)
+		return cmp.Or(cmp.Compare(b.ReadGBs, a.ReadGBs), cmp.Compare(a.ID, b.ID))
 	})
 	for _, slots := range smaller(wish) {
 		for _, inner := range []bool{policy == Spread && len(workers) > len(s.Layers), true} {
 			g := newGrid(s, slots, inner)
-			if p := g.solve(ordered, policy); p != nil {
+			if p := g.best(ordered, policy); p != nil {
 				p.explain(s, ordered, policy, wish)
 				return p
 			}
@@ -97,16 +94,6 @@ func Make(s *Shape, workers []Worker, policy Policy, wish Slots) *Plan {
 	}
 	least := smaller(wish)
 	return lacking(s, ordered, least[len(least)-1])
-}
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // smaller lists ever smaller rooms for sequences, the wish first.
@@ -176,6 +163,45 @@ func (w Worker) Takes(claimMs float64) float64 {
 		claimMs *= w.Slowdown
 	}
 	return w.HopMs + claimMs
+}
+
+// best is the best chain; with Spread one of as many workers as can take part:
+// whoever lends too little for any part must not keep the others from serving.
+func (g *grid) best(workers []Worker, policy Policy) *Plan {
+	if policy != Spread {
+		return g.solve(workers, policy)
+	}
+	smallest, whole := g.smallest(), g.need(0, len(g.cuts)-1)
+	var best *Plan
+	rest := slices.DeleteFunc(slices.Clone(workers), func(w Worker) bool { return w.Bytes < smallest })
+	for len(rest) > 0 && sumBytes(rest) >= whole {
+		p := g.solve(rest, policy)
+		if p != nil && (best == nil || len(p.Stages) > len(best.Stages)) {
+			best = p
+		}
+		if best != nil && len(best.Stages) >= min(len(rest)-1, len(g.cuts)-1) {
+			break // fewer cannot be more
+		}
+		least := slices.MinFunc(rest, func(a, b Worker) int { return cmp.Compare(a.Bytes, b.Bytes) })
+		rest = slices.DeleteFunc(rest, func(w Worker) bool { return w.ID == least.ID })
+	}
+	return best
+}
+
+// smallest is what the smallest part needs.
+func (g *grid) smallest() int64 {
+	least := int64(math.MaxInt64)
+	for j := 1; j < len(g.cuts); j++ {
+		least = min(least, g.need(j-1, j))
+	}
+	return least
+}
+
+func sumBytes(workers []Worker) (total int64) {
+	for _, w := range workers {
+		total += w.Bytes
+	}
+	return total
 }
 
 // solve finds the best chain by dynamic programming over (workers considered,
@@ -251,10 +277,9 @@ func (g *grid) trace(workers []Worker, from [][]int32, k int) *Plan {
 // lacking says what the room lacks.
 func lacking(s *Shape, workers []Worker, least Slots) *Plan {
 	need := s.Bytes() + s.kvBytes(least)*int64(len(s.Layers))
-	have := int64(0)
+	have := sumBytes(workers)
 	largest := Worker{}
 	for _, w := range workers {
-		have += w.Bytes
 		if w.Bytes > largest.Bytes {
 			largest = w
 		}
@@ -295,8 +320,15 @@ func (p *Plan) explain(s *Shape, workers []Worker, policy Policy, wish Slots) {
 	} else {
 		add("fewest milliseconds a token: %.1f with %d of %d computers", p.Ms, len(p.Stages), len(workers))
 	}
+	smallest := newGrid(s, p.Slots, true).smallest()
 	for _, w := range workers {
-		if !used[w.ID] {
+		switch {
+		case used[w.ID]:
+		case w.Bytes < smallest:
+			add("%s lends %s, too little for any part", w.Name, GB(w.Bytes))
+		case policy == Spread:
+			add("%s waits in reserve: no part is left for it", w.Name)
+		default:
 			add("%s waits in reserve: its hop of %.1f ms would cost more than it computes", w.Name, w.HopMs)
 		}
 	}

@@ -23,6 +23,11 @@ const Subprotocol = "potluck.v1"
 // nothing for so long is gone.
 const writeTimeout = 20 * time.Second
 
+// cancelGrace is how long a message may go on leaving once its context ended:
+// what is under way mostly arrives, and a peer that does not read cannot hold
+// up an end.
+const cancelGrace = 500 * time.Millisecond
+
 // handshakeTimeout bounds dialing.
 const handshakeTimeout = 15 * time.Second
 
@@ -77,14 +82,23 @@ type wsLink struct {
 	sending sync.Mutex
 	once    sync.Once
 	closed  chan struct{}
+	limit   int64 // of a received message
 }
 
 func newLink(conn *websocket.Conn) *wsLink {
-	conn.SetReadLimit(link.MaxMessage)
 	if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
 		_ = tcp.SetNoDelay(true)
 	}
-	return &wsLink{conn: conn, closed: make(chan struct{})}
+	l := &wsLink{conn: conn, closed: make(chan struct{})}
+	l.Limit(link.MaxMessage)
+	return l
+}
+
+// Limit makes Receive refuse longer messages, by their header, before any of
+// their bytes are read.
+func (l *wsLink) Limit(bytes int64) {
+	l.limit = bytes
+	l.conn.SetReadLimit(bytes)
 }
 
 func (l *wsLink) Send(ctx context.Context, m link.Message) error {
@@ -103,6 +117,8 @@ func (l *wsLink) Send(ctx context.Context, m link.Message) error {
 		deadline = d
 	}
 	_ = l.conn.SetWriteDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() { _ = l.conn.NetConn().SetWriteDeadline(time.Now().Add(cancelGrace)) })
+	defer stop()
 	kind := websocket.TextMessage
 	if m.Binary {
 		kind = websocket.BinaryMessage
@@ -128,8 +144,11 @@ func (l *wsLink) Receive(ctx context.Context) (link.Message, error) {
 	if websocket.IsCloseError(err, websocket.CloseNormalClosure, websocket.CloseGoingAway) {
 		return link.Message{}, io.EOF
 	}
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return link.Message{}, io.ErrUnexpectedEOF
+	case errors.Is(err, websocket.ErrReadLimit):
+		return link.Message{}, fmt.Errorf("a message of more than %d bytes", l.limit)
 	}
 	return link.Message{}, err
 }
