@@ -44,7 +44,7 @@ type room struct {
 }
 
 func newEngine(t *testing.T) *kernel.Engine {
-	e, err := kernel.New(kernel.Options{Threads: 1, Variant: "reference"})
+	e, err := kernel.New(kernel.Options{Threads: 1})
 	require.NoError(t, err)
 	t.Cleanup(e.Close)
 	return e

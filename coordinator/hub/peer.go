@@ -255,6 +255,7 @@ func (p *peer) sender(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			p.end("the coordinator stops")
 			p.flush()
 			return
 		case <-p.done:
