@@ -158,7 +158,7 @@ func (h *Hub) forward(pass uint64, worker string, span uint32) {
 		return
 	}
 	p.sent, p.worker, p.span = time.Now(), worker, span
-	h.view.sent(len(data))
+	h.view.wire.Add(int64(len(data)))
 	to.(*peer).send(link.Message{Binary: true, Data: data})
 }
 
@@ -186,7 +186,7 @@ func (h *Hub) took(r result) {
 	p.state = r.frame.State
 	p.state.Rows = rowsOf // the coordinator's own: a worker cannot move rows to other slots
 	p.hops = append(p.hops, t)
-	h.view.received(r.bytes)
+	h.view.wire.Add(int64(r.bytes))
 	r.peer.measured(t.HopMs, rows)
 	h.step(cluster.PassDone{Worker: r.peer.id, Pass: r.frame.Pass})
 }
@@ -300,7 +300,7 @@ func (h *Hub) emit(a cluster.Emit) {
 	if a.Token >= 0 {
 		s.history = append(s.history, a.Token)
 		s.generated++
-		h.view.tokens++
+		h.view.tokens.Add(1)
 	}
 	if a.Token >= 0 && !(a.Last && a.Finish == "stop") {
 		s.put(s.sampled)

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/potluck-llm/potluck/coordinator/cluster"
@@ -81,8 +82,8 @@ type view struct {
 	policy    plan.Policy
 	plan      *plan.Plan // the last one made
 	serving   *plan.Plan
-	wire      int64
-	tokens    int64
+	wire      atomic.Int64 // bytes of passes and results
+	tokens    atomic.Int64
 	members   []cluster.View
 	predicted map[string]float64 // milliseconds a token at each worker of the chain
 	ownMs     float64            // and at the coordinator: embedding, head, sampling
@@ -94,9 +95,6 @@ type view struct {
 	tokenSent time.Time
 	recent    []servedRows // tokens sampled lately
 }
-
-func (v *view) sent(n int)     { v.wire += int64(n) }
-func (v *view) received(n int) { v.wire += int64(n) }
 
 func (h *Hub) planned(p *plan.Plan) {
 	h.mu.Lock()
@@ -183,7 +181,7 @@ func (h *Hub) Snapshot() Snapshot {
 	defer h.mu.Unlock()
 	v := &h.view
 	s := Snapshot{Seq: h.feed.seq(), Build: build(), Policy: string(v.policy), Active: v.active, Queued: v.queued, Losses: v.losses, Replays: v.replays,
-		WireBytes: v.wire, Tokens: v.tokens, Reasons: []string{}, Chains: [][]string{}, Workers: []Worker{}}
+		WireBytes: v.wire.Load(), Tokens: v.tokens.Load(), Reasons: []string{}, Chains: [][]string{}, Workers: []Worker{}}
 	s.Model = ModelInfo{ID: h.o.Name, Name: h.o.Name, Layers: h.config.Layers, Bytes: h.state.Bytes()}
 	if v.plan != nil {
 		s.Reasons, s.Model.Missing = v.plan.Reasons, v.plan.Missing
