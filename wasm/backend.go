@@ -11,6 +11,7 @@ import (
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 	"github.com/potluck-llm/potluck/exec/webgpu"
 	"github.com/potluck-llm/potluck/gpu/browser"
+	"github.com/potluck-llm/potluck/wasm/simd"
 	"github.com/potluck-llm/potluck/wire"
 )
 
@@ -51,6 +52,7 @@ func newGPU(evenSoftware bool) (*backend, error) {
 }
 
 func newCPU() (*backend, error) {
+	simd.Register()
 	engine, err := kernel.New(kernel.Options{Threads: 1})
 	if err != nil {
 		return nil, err

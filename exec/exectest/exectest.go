@@ -38,6 +38,9 @@ type Options struct {
 	// Tolerance is the largest relative L2 error of a sequence's logits and
 	// hidden states at f32 weights and activations.
 	Tolerance float64
+	// Quantised is the same at quantised weights, whose products may quantise
+	// activations too; 0: Tolerance.
+	Quantised float64
 	// Models are the folders of testdata/models to run; nil: all of them. The
 	// files of testdata/gguf always run.
 	Models []string
@@ -385,7 +388,11 @@ func (b *bench) types(t *testing.T) {
 			reference := &bench{Options{New: func() exec.Executor { return cpu.New(cpu.Options{Engine: b.engine}) }, Ends: true}, decoded, b.config, b.want, b.engine}
 			want := logitsOf(t, reference.chain(t, decoded, exactPlan), p)
 			got := logitsOf(t, b.chain(t, store, exactPlan), p)
-			near(t, got, want, b.o.Tolerance, "logits")
+			tolerance := b.o.Tolerance
+			if typ.Quantised() && b.o.Quantised > 0 {
+				tolerance = b.o.Quantised
+			}
+			near(t, got, want, tolerance, "logits")
 		})
 	}
 }

@@ -68,7 +68,12 @@ func Open(t testing.TB, backend string, flags ...string) *Tab {
 	mux.Handle("GET /worker/", http.StripPrefix("/worker/", http.FileServerFS(assets.Files())))
 	mux.HandleFunc("GET /v1/join", b.join)
 	mux.HandleFunc("GET /shards/{hash}/{rest...}", b.serve)
-	b.server = httptest.NewServer(mux)
+	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// As the coordinator does, so that the tab may share memory among threads.
+		w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+		w.Header().Set("Cross-Origin-Embedder-Policy", "require-corp")
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(b.server.Close)
 	tab := browsertest.NewTab(t, browsertest.New(t, flags...), true)
 	require.NoError(t, tab.Open(strings.Replace(b.server.URL, "127.0.0.1", "localhost", 1)+"/?backend="+backend))

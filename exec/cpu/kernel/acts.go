@@ -19,40 +19,18 @@ const blockBytes = 48
 type Acts struct {
 	N, Cols int
 
-	x      []float32 // N × Cols, the caller's
-	blocks []Block   // N × pitch
-	pitch  int       // blocks from row to row
-	planes planes    // instead of blocks, where the variant reads planes
+	x        []float32 // N × Cols, the caller's
+	blocks   []Block   // N × pitch
+	pitch    int       // blocks from row to row
+	arranged []byte    // instead of blocks, where the variant arranges them: N rows
 }
 
-// planes are activations as Variant.Planar reads them.
-type planes struct {
-	q    []int8    // 32 a block
-	d, s []float32 // one a block
-}
+// arrangedBytes are those of a row of cols activations.
+func (v *Variant) arrangedBytes(cols int) int { return v.ArrangedBytes(cols / quant.BlockSize) }
 
-func (p *planes) room(rows, blocks int) {
-	p.q, p.d, p.s = aligned(p.q, rows*blocks*quant.BlockSize), aligned(p.d, rows*blocks), aligned(p.s, rows*blocks)
-}
-
-// from narrows p to what begins at a row.
-func (p *planes) from(row, blocks int) planes {
-	if p.d == nil {
-		return planes{}
-	}
-	at := row * blocks
-	return planes{p.q[at*quant.BlockSize:], p.d[at:], p.s[at:]}
-}
-
-// quantise writes row r, which is x, by way of b.
-func (p *planes) quantise(v *Variant, b *Block, r int, x []float32) {
-	blocks := len(x) / quant.BlockSize
-	for i := range blocks {
-		v.Quantise(b, &x[i*quant.BlockSize], 1)
-		at := r*blocks + i
-		copy(p.q[at*quant.BlockSize:(at+1)*quant.BlockSize], b.Q[:])
-		p.d[at], p.s[at] = b.D, b.S
-	}
+// arrange writes row r of rows, which is x.
+func (v *Variant) arrange(rows []byte, r int, x []float32) {
+	v.Arrange(&rows[r*v.arrangedBytes(len(x))], &x[0], len(x)/quant.BlockSize)
 }
 
 // blockPitch is how many blocks lie between rows of cols activations, 4 modulo
@@ -79,10 +57,8 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 		return
 	}
 	if e.k.Planar != nil {
-		a.planes.room(n, cols/quant.BlockSize)
-		for r := range n {
-			a.planes.quantise(e.k, &e.local[0].block, r, x[r*cols:(r+1)*cols])
-		}
+		a.arranged = aligned(a.arranged, n*e.k.arrangedBytes(cols))
+		e.eachRow(rowsArgs{op: opArrange, arranged: a.arranged, x: a.x, dim: cols}, n)
 		return
 	}
 	a.pitch = blockPitch(cols)
@@ -95,11 +71,11 @@ func (e *Engine) quantises(cols int) bool { return !e.exact && cols > 0 && cols%
 
 // view is rows of activations, a part of Acts or gathered from one.
 type view struct {
-	n, cols int
-	x       []float32
-	blocks  []Block
-	pitch   int
-	planes  planes
+	n, cols  int
+	x        []float32
+	blocks   []Block
+	pitch    int
+	arranged []byte
 }
 
-func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.planes} }
+func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.arranged} }

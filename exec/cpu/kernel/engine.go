@@ -84,7 +84,6 @@ type scratch struct {
 	scores  []float32
 	values  []float32 // a page's keys or values in float32
 	state   []float32 // running maximum and sum of each query
-	block   Block
 }
 
 // aligned returns room for n elements that begins on a cache line. T has a size

@@ -20,7 +20,7 @@ type expertsTask struct {
 	gathered, inner     view    // the pairs' activations before gate and up, and before down
 	gatheredX, innerX   []float32
 	gatheredQ, innerQ   []Block
-	gatheredP, innerP   planes
+	gatheredA, innerA   []byte
 	gu                  []float32
 	counts              []int
 	phase, rows, chunks int
@@ -106,8 +106,8 @@ func (t *expertsTask) room() {
 	switch {
 	case !e.quantises(t.inter):
 	case planar:
-		t.innerP.room(pairs, t.inter/quant.BlockSize)
-		t.inner.planes = t.innerP
+		t.innerA = aligned(t.innerA, pairs*e.k.arrangedBytes(t.inter))
+		t.inner.arranged = t.innerA
 	default:
 		t.inner.pitch = blockPitch(t.inter)
 		t.innerQ = aligned(t.innerQ, pairs*t.inner.pitch)
@@ -123,8 +123,8 @@ func (t *expertsTask) room() {
 		t.gatheredX = aligned(t.gatheredX, pairs*cols)
 		t.gathered.x = t.gatheredX
 	case planar:
-		t.gatheredP.room(pairs, cols/quant.BlockSize)
-		t.gathered.planes = t.gatheredP
+		t.gatheredA = aligned(t.gatheredA, pairs*e.k.arrangedBytes(cols))
+		t.gathered.arranged = t.gatheredA
 	default:
 		t.gatheredQ = aligned(t.gatheredQ, pairs*t.input.pitch)
 		t.gathered.blocks = t.gatheredQ
@@ -173,11 +173,8 @@ func (t *expertsTask) gather(pair int) {
 	case t.gatheredFloats():
 		copy(t.gatheredX[pair*cols:(pair+1)*cols], t.input.x[row*cols:])
 	case t.e.k.Planar != nil:
-		blocks := cols / quant.BlockSize
-		from, to := t.input.planes.from(row, blocks), t.gatheredP.from(pair, blocks)
-		copy(to.q[:cols], from.q)
-		copy(to.d[:blocks], from.d)
-		copy(to.s[:blocks], from.s)
+		size := t.e.k.arrangedBytes(cols)
+		copy(t.gatheredA[pair*size:(pair+1)*size], t.input.arranged[row*size:])
 	default:
 		p := t.input.pitch
 		copy(t.gatheredQ[pair*p:(pair+1)*p], t.input.blocks[row*p:])
@@ -185,8 +182,11 @@ func (t *expertsTask) gather(pair int) {
 }
 
 // of narrows v, the pairs' activations, to an expert's.
-func (a *activeExpert) of(v *view) view {
-	part := view{n: a.to - a.from, cols: v.cols, pitch: v.pitch, planes: v.planes.from(a.from, v.cols/quant.BlockSize)}
+func (a *activeExpert) of(k *Variant, v *view) view {
+	part := view{n: a.to - a.from, cols: v.cols, pitch: v.pitch}
+	if v.arranged != nil {
+		part.arranged = v.arranged[a.from*k.arrangedBytes(v.cols):]
+	}
 	if v.x != nil {
 		part.x = v.x[a.from*v.cols:]
 	}
@@ -200,7 +200,7 @@ func (t *expertsTask) gateUpUnit(s *scratch, u int) {
 	a, first := &t.active[u/t.chunks], u%t.chunks*t.rows
 	x := t.gathered
 	if t.input.n > 1 {
-		x = a.of(&t.gathered)
+		x = a.of(t.e.k, &t.gathered)
 	}
 	wide := 2 * t.inter
 	t.e.unit(s, &t.gateUp, a.expert*wide+first, min(t.rows, wide-first), &x, t.gu[a.from*wide+first:], wide)
@@ -210,8 +210,8 @@ func (t *expertsTask) swiGLU(s *scratch, pair int) {
 	x := t.innerX[pair*t.inter : (pair+1)*t.inter]
 	t.e.k.swiGLU(x, t.gu[2*pair*t.inter:2*(pair+1)*t.inter])
 	switch {
-	case t.inner.planes.d != nil:
-		t.innerP.quantise(t.e.k, &s.block, pair, x)
+	case t.inner.arranged != nil:
+		t.e.k.arrange(t.innerA, pair, x)
 	case t.inner.blocks != nil:
 		t.e.k.quantiseRow(t.innerQ[pair*t.inner.pitch:(pair+1)*t.inner.pitch], x)
 	}
@@ -223,7 +223,7 @@ func (t *expertsTask) downUnit(s *scratch, u int) {
 	rows := min(t.rows, t.hidden-first)
 	for i := range t.active {
 		a := &t.active[i]
-		x := a.of(&t.inner)
+		x := a.of(t.e.k, &t.inner)
 		s.values = aligned(s.values, x.n*rows)
 		t.e.unit(s, &t.down, a.expert*t.hidden+first, rows, &x, s.values, rows)
 		for p := range x.n {

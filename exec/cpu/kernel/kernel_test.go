@@ -13,7 +13,10 @@ import (
 	"github.com/potluck-llm/potluck/quant"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// In a tab, Go's runtime keeps a goroutine for events.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("runtime.handleEvent"))
+}
 
 // RunVariants runs f once with every variant that this machine has.
 func RunVariants(t *testing.T, o Options, f func(t *testing.T, e *Engine)) {

@@ -69,6 +69,9 @@ const unitStrips = 4
 // threads finish together, many enough that activations are read from the
 // first cache.
 func (e *Engine) unitRows(strips, n int) int {
+	if e.k.Planar != nil && e.pool.threads == 1 {
+		return max(strips, 1) * e.k.Lanes // it divides them itself
+	}
 	per := strips / (8 * e.pool.threads)
 	return min(max(per, 1), unitStrips) * e.k.Lanes
 }
@@ -89,17 +92,21 @@ func (t *matmulTask) run(thread int) {
 	}
 }
 
-// unit multiplies rows first.. of w (at most unitStrips strips) with x:
+// unit multiplies rows first.. of w (at most unitStrips strips, unless the variant is Planar) with x:
 // y[r·ldy + row-first].
 func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
 	switch {
 	case x.n == 0 || rows == 0:
 	case quantised(w.Type) && e.quantises(x.cols) && e.k.Planar != nil:
 		q, d := rowBytes(w)
-		e.k.Planar(&y[0], ldy, w.Type, &w.Quants[first*q], &w.Scales[first*d], rows, x.cols/quant.BlockSize, &x.planes.q[0], &x.planes.d[0], &x.planes.s[0], x.n)
+		e.k.Planar(&y[0], ldy, w.Type, &w.Quants[first*q], &w.Scales[first*d], rows, x.cols/quant.BlockSize, &x.arranged[0], e.k.arrangedBytes(x.cols), x.n)
 	case quantised(w.Type) && e.quantises(x.cols):
 		e.unitBlocks(s, w, first, rows, x, y, ldy)
 	default:
+		for most := unitStrips * e.k.Lanes; rows > most; rows -= most {
+			e.unitFloats(s, w, first, most, x, y, ldy)
+			first, y = first+most, y[most:]
+		}
 		e.unitFloats(s, w, first, rows, x, y, ldy)
 	}
 }

@@ -10,23 +10,29 @@ import (
 // products over planes. Every test runs with it too.
 func init() {
 	v := Reference()
-	v.Name, v.Rank, v.Planar = "planar", -2, planarProduct
+	v.Name, v.Rank, v.Planar, v.Arrange = "planar", -2, planarProduct, planarArrange
+	v.ArrangedBytes = func(blocks int) int { return blocks * blockBytes }
 	Register(v)
 }
 
-func planarProduct(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, xq *int8, xd, xs *float32, n int) {
+func planarArrange(dst *byte, x *float32, blocks int) {
+	quantiseReference((*Block)(unsafe.Pointer(dst)), x, blocks)
+}
+
+func planarProduct(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
 	cols := blocks * quant.BlockSize
 	w := quant.Matrix{Type: t, Rows: rows, Cols: cols,
 		Quants: unsafe.Slice(q, rows*t.QuantsRowBytes(cols)), Scales: unsafe.Slice(d, rows*t.ScalesRowBytes(cols))}
 	var decoded [1024]float32
 	out, row := unsafe.Slice(y, (n-1)*ldy+rows), decoded[:cols]
-	quants, scales := unsafe.Slice(xq, n*cols), unsafe.Slice(xd, n*blocks)
 	for r := range rows {
 		w.Row(row, r)
 		for i := range n {
 			sum := 0.0
+			in := unsafe.Slice((*Block)(unsafe.Add(unsafe.Pointer(x), i*ldx)), blocks)
 			for c, f := range row {
-				sum += float64(f) * float64(scales[i*blocks+c/quant.BlockSize]) * float64(quants[i*cols+c])
+				b := &in[c/quant.BlockSize]
+				sum += float64(f) * float64(b.D) * float64(b.Q[c%quant.BlockSize])
 			}
 			out[i*ldy+r] = float32(sum)
 		}

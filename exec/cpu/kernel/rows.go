@@ -9,6 +9,7 @@ import (
 // What each row of a pass can undergo by itself.
 const (
 	opQuantise = iota
+	opArrange
 	opNorm
 	opRope
 	opSwiGLU
@@ -18,15 +19,16 @@ const (
 )
 
 type rowsArgs struct {
-	op      int
-	y, x, w []float32
-	dim     int
-	eps     float32
-	blocks  []Block
-	pitch   int
-	heads   int
-	rope    *Rope
-	pos     []int32
+	op       int
+	y, x, w  []float32
+	dim      int
+	eps      float32
+	blocks   []Block
+	pitch    int
+	arranged []byte
+	heads    int
+	rope     *Rope
+	pos      []int32
 }
 
 // rowsTask runs one operation over rows, some rows at a time.
@@ -70,6 +72,8 @@ func (t *rowsTask) span(from, to int) {
 		switch t.op {
 		case opQuantise:
 			k.quantiseRow(t.blocks[i*t.pitch:(i+1)*t.pitch], t.x[i*dim:(i+1)*dim])
+		case opArrange:
+			k.arrange(t.arranged, i, t.x[i*dim:(i+1)*dim])
 		case opNorm:
 			k.rmsNorm(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opRope:

@@ -78,11 +78,15 @@ type Variant struct {
 	VecF32, VecF16, VecBF16 []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int)
 
 	// Planar, optional, multiplies quantised weights as they lie (rows × blocks;
-	// q and d begin the rows' planes) with n rows of activations in planes of their
-	// own: y[r·ldy+row]. xq has 32·blocks numbers a row, xd (scales) and xs (scale
-	// times sum of the quants) have blocks. It stands in for Unpack4, Unpack8,
-	// Scales, Pairs, Dot and Vec, and must not let n change a row's result.
-	Planar func(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, xq *int8, xd, xs *float32, n int)
+	// q and d begin the rows' planes) with n rows of activations as Arrange wrote
+	// them, ldx bytes apart: y[r·ldy+row]. It stands in for Unpack4, Unpack8,
+	// Scales, Pairs, Dot and Vec, divides large matrices among threads of its own
+	// if it has any, and must not let n change a row's result.
+	Planar func(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int)
+	// Arrange quantises blocks·32 floats for Planar, in a form that is the variant's
+	// own and takes ArrangedBytes; those are a multiple of 16.
+	Arrange       func(dst *byte, x *float32, blocks int)
+	ArrangedBytes func(blocks int) int
 
 	// Quantise turns blocks·32 floats into blocks.
 	Quantise func(dst *Block, x *float32, blocks int)
@@ -127,6 +131,9 @@ func Register(v Variant) {
 		if n < v.Panel {
 			panic(fmt.Sprintf("kernel variant %q: %d products for %d rows a panel", v.Name, n, v.Panel))
 		}
+	}
+	if (v.Planar == nil) != (v.Arrange == nil) || (v.Planar == nil) != (v.ArrangedBytes == nil) {
+		panic(fmt.Sprintf("kernel variant %q: Planar, Arrange and ArrangedBytes go together", v.Name))
 	}
 	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
 		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))

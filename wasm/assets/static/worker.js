@@ -1,7 +1,7 @@
 // The dedicated worker of a tab that lends itself: starts Go and gives it what
 // only the browser has. Messages from the page: {start: options}, {stop: true};
 // to the page: {status}, {error}, {ended}.
-import './wasm_exec.js';
+import {startGo} from './go.js';
 import {fetchPiece} from './pieces.js';
 import {attach, gpuImports, potluckGPU} from './gpu.js';
 
@@ -20,11 +20,7 @@ self.onmessage = ({data}) => {
 
 async function start(options) {
   self.potluckOptions = JSON.stringify({base: self.location.origin, ...options});
-  const go = new self.Go();
-  go.importObject.gpu = gpuImports;
-  const response = await fetch(new URL('potluck.wasm', import.meta.url));
-  if (!response.ok) throw new Error(`The worker could not be fetched: ${response.status}. Was Potluck built with make?`);
-  const {instance} = await WebAssembly.instantiateStreaming(response, go.importObject);
+  const {go, instance} = await startGo(new URL('potluck.wasm', import.meta.url), {gpu: gpuImports});
   attach(instance, go);
   await go.run(instance);
 }

@@ -1,0 +1,512 @@
+package source
+
+import "fmt"
+
+// A weightType as products see it: bytes of a block in the two planes.
+type weightType struct {
+	name           string
+	quants, scales int
+}
+
+var types = []weightType{{"q4_0", 16, 2}, {"q4_1", 16, 4}, {"q8_0", 32, 2}}
+
+// Where the parts of a group of activations lie, behind its numbers.
+const (
+	atD = 16 * iota
+	atS
+	atN8
+	atN80
+	groupTail
+)
+
+// numberBytes are those of a group's activations.
+func (g *generator) numberBytes() int {
+	if g.Relaxed {
+		return 8 * 16
+	}
+	return 16 * 16
+}
+
+func (g *generator) groupBytes() int { return g.numberBytes() + groupTail }
+
+// arrange quantises a row: arrange(dst, x, blocks).
+func (g *generator) arrange() {
+	g.line(`(func (export "group_bytes") (result i32) (i32.const %d))`, g.groupBytes())
+	g.line(`(func (export "memory_pages") (result i32) (memory.size))`)
+	g.line(`(func (export "arrange")%s`, params("dst", "x", "blocks"))
+	g.locals("i32", "b", "at", "sum")
+	g.locals("v128", append(numbered("v", 8), "m")...)
+	g.locals("f32", "largest", "d")
+	g.while("blocks", bin("i32.lt_u", get("b"), get("blocks")), func() {
+		g.line(" (if (i32.eqz %s) (then", bin("i32.and", get("b"), number(3)))
+		for i := 0; i < g.groupBytes(); i += 16 {
+			g.store("v128.store", get("dst"), i, ints(0))
+		}
+		g.line(" ))")
+		g.set("at", bin("i32.add", get("dst"), times(bin("i32.and", get("b"), number(3)), 4)))
+		for i := range 8 {
+			g.set(fmt.Sprint("v", i), load(get("x"), 16*i))
+			m := fmt.Sprintf("(f32x4.abs %s)", get("v%d", i))
+			if i > 0 {
+				m = bin("f32x4.max", get("m"), m)
+			}
+			g.set("m", m)
+		}
+		lane := func(i int) string { return fmt.Sprintf("(f32x4.extract_lane %d %s)", i, get("m")) }
+		g.set("largest", bin("f32.max", bin("f32.max", lane(0), lane(1)), bin("f32.max", lane(2), lane(3))))
+		// Smaller blocks are zeros, as in kernel.tiny.
+		g.line(" (if (i32.eqz (f32.lt %s (f32.const 0x1p-100))) (then", get("largest"))
+		g.set("d", bin("f32.div", get("largest"), "(f32.const 127)"))
+		g.set("m", fmt.Sprintf("(f32x4.splat (f32.div (f32.const 127) %s))", get("largest")))
+		for i := range 8 {
+			v := fmt.Sprint("v", i)
+			g.set(v, fmt.Sprintf("(i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul %s %s)))", get("%s", v), get("m")))
+		}
+		sum := get("v0")
+		for i := 1; i < 8; i++ {
+			sum = bin("i32x4.add", sum, get("v%d", i))
+		}
+		g.set("m", sum)
+		ilane := func(i int) string { return fmt.Sprintf("(i32x4.extract_lane %d %s)", i, get("m")) }
+		g.set("sum", bin("i32.add", bin("i32.add", ilane(0), ilane(1)), bin("i32.add", ilane(2), ilane(3))))
+		for half := range 2 {
+			v := func(i int) string { return get("v%d", 4*half+i) }
+			g.set("m", bin("i8x16.narrow_i16x8_s", bin("i16x8.narrow_i32x4_s", v(0), v(1)), bin("i16x8.narrow_i32x4_s", v(2), v(3))))
+			if g.Relaxed {
+				for j := range 4 {
+					g.store("i32.store", get("at"), 16*(4*half+j), ilane(j))
+				}
+				continue
+			}
+			g.set("v0", bin("i16x8.shr_s", bin("i16x8.shl", get("m"), number(8)), number(8)))
+			g.set("m", bin("i16x8.shr_s", get("m"), number(8)))
+			for j := range 4 {
+				g.store("i32.store", get("at"), 16*(8*half+2*j), fmt.Sprintf("(i32x4.extract_lane %d %s)", j, get("v0")))
+				g.store("i32.store", get("at"), 16*(8*half+2*j+1), ilane(j))
+			}
+		}
+		tail := g.numberBytes()
+		g.store("f32.store", get("at"), tail+atD, get("d"))
+		g.store("f32.store", get("at"), tail+atS, bin("f32.mul", get("d"), "(f32.convert_i32_s "+get("sum")+")"))
+		g.store("i32.store", get("at"), tail+atN8, times(get("sum"), -8))
+		g.store("i32.store", get("at"), tail+atN80, times(get("sum"), -128))
+		g.line(" ))")
+		g.add("b", 1)
+		g.add("x", 128)
+		g.line(" (if (i32.eqz %s) (then", bin("i32.and", get("b"), number(3)))
+		g.add("dst", g.groupBytes())
+		g.line(" ))")
+	})
+	g.line(")")
+}
+
+// An operand is a vector of a group of a row's weights: the expression that makes
+// it of the locals t0.., and the vector of activations that it multiplies.
+type operand struct {
+	expr string
+	x    int
+}
+
+// operands of row r, whose words are in locals t{r}_0.. . second are those that
+// count half as much as the first.
+func (g *generator) operands(t weightType, r int) (first, second []operand) {
+	low := func(v string) string { return bin("v128.and", v, shorts("0x000f")) }
+	for i := range t.quants / 4 {
+		w := get("t%d_%d", r, i)
+		switch {
+		case t.quants == 16 && g.Relaxed:
+			first = append(first, operand{bin("v128.and", w, bytes(15)), i}, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i + 4})
+		case t.quants == 16:
+			first = append(first, operand{low(w), 2 * i}, operand{low(bin("i16x8.shr_u", w, number(8))), 2*i + 1},
+				operand{low(bin("i16x8.shr_u", w, number(4))), 2 * (i + 4)}, operand{bin("i16x8.shr_u", w, number(12)), 2*(i+4) + 1})
+		case g.Relaxed: // the second factor has 7 bits: 2·(upper 7) + (lowest)
+			first = append(first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(1)), bytes(127)), i})
+			second = append(second, operand{bin("v128.and", w, bytes(1)), i})
+		default:
+			first = append(first, operand{bin("i16x8.shr_s", bin("i16x8.shl", w, number(8)), number(8)), 2 * i}, operand{bin("i16x8.shr_s", w, number(8)), 2*i + 1})
+		}
+	}
+	return first, second
+}
+
+// dot adds the product of a vector of weights and one of activations to sum.
+func (g *generator) dot(sum, x, w string) string {
+	if g.Relaxed {
+		return "(i32x4.relaxed_dot_i8x16_i7x16_add_s " + x + " " + w + " " + sum + ")"
+	}
+	if sum == ints(0) {
+		return bin("i32x4.dot_i16x8_s", x, w)
+	}
+	return bin("i32x4.add", sum, bin("i32x4.dot_i16x8_s", x, w))
+}
+
+// start is what a block's sum begins with: the offset of unsigned weights.
+func (g *generator) start(t weightType, x string) string {
+	if t.name == "q4_0" {
+		return load(x, g.numberBytes()+atN8)
+	}
+	return ints(0)
+}
+
+// between continues a sum of first operands with the second ones.
+func (g *generator) between(sum, x string) string {
+	return bin("i32x4.add", bin("i32x4.shl", sum, number(1)), load(x, g.numberBytes()+atN80))
+}
+
+// readGroup reads a group of row r, at q{r} and d{r}, into t{r}_i, s{r} and m{r}.
+func (g *generator) readGroup(t weightType, r int) {
+	q, d := get("q%d", r), get("d%d", r)
+	for part := range t.quants / 16 {
+		for b := range 4 {
+			g.set(fmt.Sprint("v", b), load(q, b*t.quants+16*part))
+		}
+		g.transpose("v")
+		for i := range 4 {
+			w := get("v%d", i)
+			if t.quants == 32 && g.Relaxed {
+				w = bin("v128.xor", w, bytes(-128))
+			}
+			g.set(fmt.Sprintf("t%d_%d", r, 4*part+i), w)
+		}
+	}
+	if t.scales == 2 {
+		g.set(fmt.Sprint("s", r), halves("(v128.load16x4_s "+d+")"))
+		return
+	}
+	g.set("v0", load(d, 0)) // scale, minimum, scale, minimum …
+	g.set(fmt.Sprint("s", r), halfBits(bin("i32x4.shr_s", bin("i32x4.shl", get("v0"), number(16)), number(3))))
+	g.set(fmt.Sprint("m", r), halfBits(bin("i32x4.shr_s", get("v0"), number(3))))
+}
+
+func (g *generator) groupLocals(t weightType, rows int) {
+	g.locals("v128", append(numbered("v", 4), numbered("u", 4)...)...)
+	for r := range rows {
+		g.locals("v128", numbered(fmt.Sprintf("t%d_", r), t.quants/4)...)
+	}
+	g.locals("v128", append(numbered("s", rows), numbered("m", rows)...)...)
+}
+
+// accumulate adds a group's sums to the results.
+func (g *generator) accumulate(t weightType, rows, cols int, scale, minimum func(r int) string) {
+	for r := range rows {
+		for c := range cols {
+			a := fmt.Sprintf("a%d_%d", r, c)
+			x := get("x%d", c)
+			g.set(a, g.madd(bin("f32x4.mul", scale(r), load(x, g.numberBytes()+atD)), fmt.Sprintf("(f32x4.convert_i32x4_s %s)", get("i%d_%d", r, c)), get("%s", a)))
+			if t.name == "q4_1" {
+				g.set(a, g.madd(minimum(r), load(x, g.numberBytes()+atS), get("%s", a)))
+			}
+		}
+	}
+}
+
+func (g *generator) results(rows, cols int) {
+	for c := range cols {
+		for r := range rows {
+			g.store("f32.store", bin("i32.add", get("y"), times(get("ldy"), c)), 4*r, across(get("a%d_%d", r, c)))
+		}
+	}
+}
+
+func (g *generator) sumLocals(rows, cols int) {
+	for r := range rows {
+		g.locals("v128", append(numbered(fmt.Sprintf("i%d_", r), cols), numbered(fmt.Sprintf("a%d_", r), cols)...)...)
+	}
+}
+
+// direct multiplies rows of weights as they lie with cols rows of activations.
+func (g *generator) direct(t weightType, rows, cols int) {
+	g.line("(func $%s_%dx%d%s", t.name, rows, cols, params("y", "ldy", "q0", "d0", "blocks", "x0", "ldx"))
+	g.locals("i32", "b")
+	for r := 1; r < rows; r++ {
+		g.locals("i32", fmt.Sprint("q", r), fmt.Sprint("d", r))
+	}
+	for c := 1; c < cols; c++ {
+		g.locals("i32", fmt.Sprint("x", c))
+	}
+	g.groupLocals(t, rows)
+	g.sumLocals(rows, cols)
+	first, second := g.operands(t, 0)
+	if cols > 1 {
+		g.locals("v128", numbered("w", len(first)+len(second))...)
+	}
+	if rows == 2 {
+		g.set("q1", bin("i32.add", get("q0"), times(get("blocks"), t.quants)))
+		g.set("d1", bin("i32.add", get("d0"), times(get("blocks"), t.scales)))
+	}
+	for c := 1; c < cols; c++ {
+		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
+	}
+	g.set("b", get("blocks"))
+	g.while("group", bin("i32.gt_s", get("b"), number(0)), func() {
+		for r := range rows {
+			g.readGroup(t, r)
+		}
+		if cols == 1 {
+			g.directColumn(t, rows)
+		} else {
+			g.directColumns(t, cols)
+		}
+		g.accumulate(t, rows, cols, func(r int) string { return get("s%d", r) }, func(r int) string { return get("m%d", r) })
+		for r := range rows {
+			g.add(fmt.Sprint("q", r), 4*t.quants)
+			g.add(fmt.Sprint("d", r), 4*t.scales)
+		}
+		for c := range cols {
+			g.add(fmt.Sprint("x", c), g.groupBytes())
+		}
+		g.add("b", -4)
+	})
+	g.results(rows, cols)
+	g.line(")")
+}
+
+// directColumn reads each vector of activations once for all rows. Two chains of
+// sums a row hide what an addition takes.
+func (g *generator) directColumn(t weightType, rows int) {
+	x := get("x0")
+	var first, second [2][]operand
+	for r := range rows {
+		first[r], second[r] = g.operands(t, r)
+		g.set(fmt.Sprintf("i%d_0", r), g.start(t, x))
+		g.set(fmt.Sprint("u", r), ints(0))
+	}
+	for i, o := range first[0] {
+		g.set("v0", load(x, 16*o.x))
+		for r := range rows {
+			sum := fmt.Sprintf("i%d_0", r)
+			if i%2 == 1 {
+				sum = fmt.Sprint("u", r)
+			}
+			g.set(sum, g.dot(get("%s", sum), get("v0"), first[r][i].expr))
+			if len(second[0]) > 0 {
+				low := fmt.Sprint("u", r+2)
+				before := get("%s", low)
+				if i == 0 {
+					before = load(x, g.numberBytes()+atN80)
+				}
+				g.set(low, g.dot(before, get("v0"), second[r][i].expr))
+			}
+		}
+	}
+	for r := range rows {
+		sum := fmt.Sprintf("i%d_0", r)
+		g.set(sum, bin("i32x4.add", get("%s", sum), get("u%d", r)))
+		if len(second[0]) > 0 {
+			g.set(sum, bin("i32x4.add", bin("i32x4.shl", get("%s", sum), number(1)), get("u%d", r+2)))
+		}
+	}
+}
+
+// directColumns makes a row's operands once for all columns.
+func (g *generator) directColumns(t weightType, cols int) {
+	first, second := g.operands(t, 0)
+	for i, o := range append(first, second...) {
+		g.set(fmt.Sprint("w", i), o.expr)
+	}
+	for c := range cols {
+		x, sum := get("x%d", c), g.start(t, get("x%d", c))
+		for i, o := range first {
+			sum = g.dot(sum, load(x, 16*o.x), get("w%d", i))
+		}
+		if len(second) > 0 {
+			sum = g.between(sum, x)
+		}
+		for i, o := range second {
+			sum = g.dot(sum, load(x, 16*o.x), get("w%d", len(first)+i))
+		}
+		g.set(fmt.Sprintf("i0_%d", c), sum)
+	}
+}
+
+// Pairs of rows in scratch memory: of each group the operands of both, one of
+// the first row and one of the second, then both rows' scales and minimums.
+
+func (g *generator) pairBytes(t weightType) int {
+	first, second := g.operands(t, 0)
+	return 32*(len(first)+len(second)) + 64
+}
+
+// unpack writes a pair: unpack(dst, q, d, blocks).
+func (g *generator) unpack(t weightType) {
+	g.line("(func $%s_unpack%s", t.name, params("dst", "q0", "d0", "blocks"))
+	g.locals("i32", "q1", "d1", "b")
+	g.groupLocals(t, 2)
+	g.set("q1", bin("i32.add", get("q0"), times(get("blocks"), t.quants)))
+	g.set("d1", bin("i32.add", get("d0"), times(get("blocks"), t.scales)))
+	g.set("b", get("blocks"))
+	g.while("group", bin("i32.gt_s", get("b"), number(0)), func() {
+		for r := range 2 {
+			g.readGroup(t, r)
+			first, second := g.operands(t, r)
+			all := append(first, second...)
+			for i, o := range all {
+				g.store("v128.store", get("dst"), 32*i+16*r, o.expr)
+			}
+			g.store("v128.store", get("dst"), 32*len(all)+16*r, get("s%d", r))
+			if t.name == "q4_1" {
+				g.store("v128.store", get("dst"), 32*len(all)+32+16*r, get("m%d", r))
+			}
+			g.add(fmt.Sprint("q", r), 4*t.quants)
+			g.add(fmt.Sprint("d", r), 4*t.scales)
+		}
+		g.add("dst", g.pairBytes(t))
+		g.add("b", -4)
+	})
+	g.line(")")
+}
+
+// tile multiplies an unpacked pair with cols rows of activations.
+func (g *generator) tile(t weightType, cols int) {
+	g.line("(func $%s_tile%d%s", t.name, cols, params("y", "ldy", "w", "blocks", "x0", "ldx"))
+	for c := 1; c < cols; c++ {
+		g.locals("i32", fmt.Sprint("x", c))
+	}
+	g.locals("v128", "w0", "w1", "v")
+	g.sumLocals(2, cols)
+	for c := 1; c < cols; c++ {
+		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
+	}
+	first, second := g.operands(t, 0)
+	n := len(first) + len(second)
+	g.while("group", bin("i32.gt_s", get("blocks"), number(0)), func() {
+		for c := range cols {
+			for r := range 2 {
+				g.set(fmt.Sprintf("i%d_%d", r, c), g.start(t, get("x%d", c)))
+			}
+		}
+		for i, o := range append(first, second...) {
+			if i == len(first) {
+				for c := range cols {
+					for r := range 2 {
+						sum := fmt.Sprintf("i%d_%d", r, c)
+						g.set(sum, g.between(get("%s", sum), get("x%d", c)))
+					}
+				}
+			}
+			g.set("w0", load(get("w"), 32*i))
+			g.set("w1", load(get("w"), 32*i+16))
+			for c := range cols {
+				g.set("v", load(get("x%d", c), 16*o.x))
+				for r := range 2 {
+					sum := fmt.Sprintf("i%d_%d", r, c)
+					g.set(sum, g.dot(get("%s", sum), get("v"), get("w%d", r)))
+				}
+			}
+		}
+		g.accumulate(t, 2, cols, func(r int) string { return load(get("w"), 32*n+16*r) }, func(r int) string { return load(get("w"), 32*n+32+16*r) })
+		g.add("w", g.pairBytes(t))
+		for c := range cols {
+			g.add(fmt.Sprint("x", c), g.groupBytes())
+		}
+		g.add("blocks", -4)
+	})
+	g.results(2, cols)
+	g.line(")")
+}
+
+const (
+	panel      = 4 // columns of a tile
+	stripPairs = 4 // pairs that are unpacked at a time
+)
+
+// products are a type's kernels, and what chooses between them: rows from..to-1 of
+// y[c·ldy + row], strides in bytes. scratch holds stripPairs pairs.
+func (g *generator) products(t weightType) {
+	g.direct(t, 2, 1)
+	for cols := 1; cols <= panel; cols++ {
+		g.direct(t, 1, cols)
+		g.tile(t, cols)
+	}
+	g.unpack(t)
+
+	g.line("(func $%s_columns%s", t.name, params("y", "ldy", "q", "d", "blocks", "x", "ldx", "n"))
+	g.panels("$"+t.name+"_1x", []string{get("y"), get("ldy"), get("q"), get("d"), get("blocks")})
+	g.line(")")
+	g.line("(func $%s_tiles%s", t.name, params("y", "ldy", "w", "blocks", "x", "ldx", "n"))
+	g.panels("$"+t.name+"_tile", []string{get("y"), get("ldy"), get("w"), get("blocks")})
+	g.line(")")
+
+	g.line(`(func $%s (export "%s")%s`, t.name, t.name, params("y", "ldy", "q", "d", "from", "to", "blocks", "x", "ldx", "n", "scratch"))
+	g.locals("i32", "qrow", "drow", "pair", "pairs", "p", "c", "cols")
+	g.set("qrow", times(get("blocks"), t.quants))
+	g.set("drow", times(get("blocks"), t.scales))
+	g.set("pair", times(bin("i32.shr_u", plus(get("blocks"), 3), number(2)), g.pairBytes(t)))
+	g.set("y", bin("i32.add", get("y"), times(get("from"), 4)))
+	g.set("q", bin("i32.add", get("q"), bin("i32.mul", get("from"), get("qrow"))))
+	g.set("d", bin("i32.add", get("d"), bin("i32.mul", get("from"), get("drow"))))
+	g.set("to", bin("i32.sub", get("to"), get("from")))
+	next := func(rows int) {
+		g.add("y", 4*rows)
+		g.set("q", bin("i32.add", get("q"), times(get("qrow"), rows)))
+		g.set("d", bin("i32.add", get("d"), times(get("drow"), rows)))
+		g.add("to", -rows)
+	}
+	g.line(" (if (i32.eq %s (i32.const 1)) (then", get("n"))
+	g.while("two", bin("i32.ge_s", get("to"), number(2)), func() {
+		g.line(" (call $%s_2x1 %s %s %s %s %s %s %s)", t.name, get("y"), get("ldy"), get("q"), get("d"), get("blocks"), get("x"), get("ldx"))
+		next(2)
+	})
+	g.line(" ))")
+	g.line(" (if (i32.gt_u %s (i32.const %d)) (then", get("n"), panel)
+	g.while("strip", bin("i32.ge_s", get("to"), number(2)), func() {
+		g.set("pairs", bin("i32.shr_u", get("to"), number(1)))
+		g.line(" (if (i32.gt_u %s (i32.const %d)) (then (local.set $pairs (i32.const %d))))", get("pairs"), stripPairs, stripPairs)
+		g.set("p", number(0))
+		g.while("unpack", bin("i32.lt_u", get("p"), get("pairs")), func() {
+			g.line(" (call $%s_unpack %s %s %s %s)", t.name, bin("i32.add", get("scratch"), bin("i32.mul", get("p"), get("pair"))),
+				bin("i32.add", get("q"), bin("i32.mul", times(get("p"), 2), get("qrow"))), bin("i32.add", get("d"), bin("i32.mul", times(get("p"), 2), get("drow"))), get("blocks"))
+			g.add("p", 1)
+		})
+		// A panel of activations stays in the first cache for all pairs.
+		g.set("c", number(0))
+		g.while("panel", bin("i32.lt_u", get("c"), get("n")), func() {
+			g.set("cols", bin("i32.sub", get("n"), get("c")))
+			g.line(" (if (i32.gt_u %s (i32.const %d)) (then (local.set $cols (i32.const %d))))", get("cols"), panel, panel)
+			g.set("p", number(0))
+			g.while("pair", bin("i32.lt_u", get("p"), get("pairs")), func() {
+				g.line(" (call $%s_tiles %s %s %s %s %s %s %s)", t.name,
+					bin("i32.add", bin("i32.add", get("y"), times(get("p"), 8)), bin("i32.mul", get("c"), get("ldy"))), get("ldy"),
+					bin("i32.add", get("scratch"), bin("i32.mul", get("p"), get("pair"))), get("blocks"),
+					bin("i32.add", get("x"), bin("i32.mul", get("c"), get("ldx"))), get("ldx"), get("cols"))
+				g.add("p", 1)
+			})
+			g.add("c", panel)
+		})
+		g.set("p", times(get("pairs"), 2))
+		g.set("y", bin("i32.add", get("y"), times(get("p"), 4)))
+		g.set("q", bin("i32.add", get("q"), bin("i32.mul", get("qrow"), get("p"))))
+		g.set("d", bin("i32.add", get("d"), bin("i32.mul", get("drow"), get("p"))))
+		g.set("to", bin("i32.sub", get("to"), get("p")))
+	})
+	g.line(" ))")
+	g.while("row", bin("i32.gt_s", get("to"), number(0)), func() {
+		g.line(" (call $%s_columns %s %s %s %s %s %s %s %s)", t.name, get("y"), get("ldy"), get("q"), get("d"), get("blocks"), get("x"), get("ldx"), get("n"))
+		next(1)
+	})
+	g.line(")")
+	g.line(`(func (export "%s_scratch") (param $blocks i32) (result i32) %s)`, t.name,
+		times(bin("i32.shr_u", plus(get("blocks"), 3), number(2)), g.pairBytes(t)*stripPairs))
+}
+
+// panels calls a kernel for n columns, at most panel of them at a time.
+func (g *generator) panels(kernel string, arguments []string) {
+	call := func(cols int) {
+		text := fmt.Sprintf(" (call %s%d", kernel, cols)
+		for _, a := range append(arguments, get("x"), get("ldx")) {
+			text += " " + a
+		}
+		g.line("%s)", text)
+	}
+	g.while("whole", bin("i32.ge_u", get("n"), number(panel)), func() {
+		call(panel)
+		g.set("y", bin("i32.add", get("y"), times(get("ldy"), panel)))
+		g.set("x", bin("i32.add", get("x"), times(get("ldx"), panel)))
+		g.add("n", -panel)
+	})
+	for cols := 1; cols < panel; cols++ {
+		g.line(" (if (i32.eq %s (i32.const %d)) (then", get("n"), cols)
+		call(cols)
+		g.line(" ))")
+	}
+}

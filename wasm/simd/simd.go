@@ -1,0 +1,129 @@
+//go:build js && wasm
+
+package simd
+
+import (
+	"syscall/js"
+	"unsafe"
+
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/quant"
+)
+
+// lanes of a vector.
+const lanes = 4
+
+// Register adds the kernels that the glue has instantiated and returns their
+// name, "" where the browser has no vectors.
+func Register() string {
+	name := js.Global().Get("potluckKernels")
+	if name.Type() != js.TypeString || name.String() == "" {
+		return ""
+	}
+	v := kernel.Reference()
+	v.Name, v.Rank, v.Lanes, v.Panel = name.String(), 10, lanes, 4
+	group := int(groupBytes())
+	v.ArrangedBytes = func(blocks int) int { return (blocks + 3) / 4 * group }
+	v.Arrange = func(dst *byte, x *float32, blocks int) { arrange(dst, x, int32(blocks)) }
+	v.Planar = (&products{}).multiply
+	v.SumSquares = func(x *float32, n int) float32 { return sumSquares(x, int32(n)) }
+	v.ScaleMul = func(y, x, w *float32, scale float32, n int) { scaleMul(y, x, w, scale, int32(n)) }
+	v.SwiGLU = func(y, gu *float32, n int) { swiGLU(y, gu, int32(n)) }
+	v.ExpSum = func(x *float32, n int, top float32) float32 { return expSum(x, int32(n), top) }
+	v.Max = func(x *float32, n int) float32 { return largest(x, int32(n)) }
+	v.DecodeF16 = func(dst *float32, src *uint16, n int) { decodeF16(dst, src, int32(n)) }
+	v.DecodeKeys8 = func(dst *float32, src *int8, scales *float32, blocks int) {
+		decodeKeys8(dst, src, scales, int32(blocks))
+	}
+	v.DecodeValues8 = func(dst *float32, src *int8, scales *float32, blocks int) {
+		decodeValues8(dst, src, scales, int32(blocks))
+	}
+	v.UnpackF32, v.UnpackF16, v.UnpackBF16 = unpackOf(unpackF32), unpackOf(unpackF16), unpackOf(unpackBF16)
+	v.VecF32 = vecsOf(vecF32x1, vecF32x2, vecF32x3, vecF32x4)
+	v.VecF16 = vecsOf(vecF16x1, vecF16x2, vecF16x3, vecF16x4)
+	v.VecBF16 = vecsOf(vecBF16x1, vecBF16x2, vecBF16x3, vecBF16x4)
+	v.DotFloat, v.DotFloat4 = nil, nil
+	for _, dot := range []func(*float32, int32, *float32, int32, *float32, int32, int32, int32){dotFloat1, dotFloat2, dotFloat3, dotFloat4} {
+		v.DotFloat = append(v.DotFloat, func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
+			dot(y, int32(ldy), a, int32(lda), b, int32(ldb), int32(k), int32(add))
+		})
+	}
+	for _, dot := range []func(*float32, int32, int32, *float32, int32, *float32, int32, int32, int32, int32){dotFloat4Of1, dotFloat4Of2, dotFloat4Of3} {
+		v.DotFloat4 = append(v.DotFloat4, func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
+			dot(y, int32(ldy), int32(ystep), a, int32(lda), b, int32(ldb), int32(step), int32(k), int32(add))
+		})
+	}
+	kernel.Register(v)
+	return v.Name
+}
+
+func unpackOf(f func(*float32, *byte, int32, int32)) func(*float32, *byte, int, int) {
+	return func(dst *float32, src *byte, stride, groups int) { f(dst, src, int32(stride), int32(groups)) }
+}
+
+func vecsOf(all ...func(*float32, int32, *byte, int32, *float32, int32, int32)) (vecs []func(*float32, int, *byte, int, *float32, int, int)) {
+	for _, f := range all {
+		vecs = append(vecs, func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int) {
+			f(y, int32(ldy), src, int32(stride), x, int32(ldx), int32(groups))
+		})
+	}
+	return vecs
+}
+
+// products multiplies quantised weights; it keeps the memory that this takes.
+type products struct {
+	scratch []byte
+	copied  struct{ quants, scales []byte }
+}
+
+// beyond is how far past a matrix its last rows may be read: what fills a group.
+const beyond = 128
+
+// lastRows may be read past a matrix's end.
+const lastRows = 4
+
+// multiply is Variant.Planar. A matrix may lie at the very end of memory: its
+// last rows are then read from a copy.
+func (p *products) multiply(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
+	qrow, drow := t.QuantsRowBytes(blocks*quant.BlockSize), t.ScalesRowBytes(blocks*quant.BlockSize)
+	end := memoryEnd()
+	if blocks%4 == 0 || address(q)+uintptr(rows*qrow)+beyond <= end && address(d)+uintptr(rows*drow)+beyond <= end {
+		p.rows(y, ldy, t, q, d, rows, blocks, x, ldx, n)
+		return
+	}
+	first := max(rows-lastRows, 0)
+	if first > 0 {
+		p.rows(y, ldy, t, q, d, first, blocks, x, ldx, n)
+	}
+	p.copied.quants = padded(p.copied.quants, q, first*qrow, rows*qrow)
+	p.copied.scales = padded(p.copied.scales, d, first*drow, rows*drow)
+	p.rows((*float32)(unsafe.Add(unsafe.Pointer(y), 4*first)), ldy, t, &p.copied.quants[0], &p.copied.scales[0], rows-first, blocks, x, ldx, n)
+}
+
+// padded copies plane[from:to] to room with beyond bytes behind.
+func padded(room []byte, plane *byte, from, to int) []byte {
+	if need := to - from + beyond; cap(room) < need {
+		room = make([]byte, need)
+	}
+	copy(room[:cap(room)], unsafe.Slice(plane, to)[from:])
+	return room[:to-from]
+}
+
+func address(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
+
+func (p *products) rows(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
+	product, scratch := productQ4_0, scratchQ4_0
+	switch t {
+	case quant.Q4_1:
+		product, scratch = productQ4_1, scratchQ4_1
+	case quant.Q8_0:
+		product, scratch = productQ8_0, scratchQ8_0
+	}
+	if need := int(scratch(int32(blocks))); len(p.scratch) < need {
+		p.scratch = make([]byte, need)
+	}
+	product(y, int32(4*ldy), q, d, 0, int32(rows), int32(blocks), x, int32(ldx), int32(n), &p.scratch[0])
+}
+
+// memoryEnd is the first address that is not in memory.
+func memoryEnd() uintptr { return uintptr(memoryPages()) << 16 }
