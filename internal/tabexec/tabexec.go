@@ -76,17 +76,28 @@ func Open(t testing.TB, backend string, flags ...string) *Tab {
 	}))
 	t.Cleanup(b.server.Close)
 	tab := browsertest.NewTab(t, browsertest.New(t, flags...), true)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the tab says: %s", seen(tab))
+		}
+	})
 	require.NoError(t, tab.Open(strings.Replace(b.server.URL, "127.0.0.1", "localhost", 1)+"/?backend="+backend))
 	select {
 	case err := <-b.joined:
 		require.NoError(t, err)
 	case <-time.After(patience):
-		var seen string
-		_ = tab.Evaluate("JSON.stringify(window.seen)", &seen)
-		t.Fatalf("the tab did not join: %s; console: %v", seen, tab.Console())
+		t.Fatalf("the tab did not join: %s; console: %v", seen(tab), tab.Console())
 	}
 	t.Cleanup(func() { _ = b.l.Close("done") })
 	return b
+}
+
+// seen are the last messages from the tab's worker.
+func seen(tab *browsertest.Tab) (messages string) {
+	if err := tab.Evaluate("JSON.stringify(window.seen.slice(-4))", &messages); err != nil {
+		return err.Error()
+	}
+	return messages
 }
 
 // join welcomes the tab.

@@ -16,6 +16,11 @@ function open() {
   return folder;
 }
 
+// Chromium's file system now and then never answers; nothing waits for it forever.
+const keepMs = 2000, readMs = 15000;
+
+const within = (ms, promise) => Promise.race([promise, new Promise(done => setTimeout(done, ms, null))]);
+
 const hex = buffer => Array.from(new Uint8Array(buffer), b => b.toString(16).padStart(2, '0')).join('');
 
 async function matches(data, hash) {
@@ -83,7 +88,7 @@ async function write(dir, hash, data) {
 
 // fetchPiece resolves to the verified bytes of a piece; size -1 is any size.
 export async function fetchPiece(url, hash, size) {
-  const found = await kept(hash, size);
+  const found = await within(readMs, kept(hash, size));
   if (found) return found;
   let have = [], length = 0, last;
   for (let attempt = 0; attempt < attempts; attempt++) {
@@ -107,7 +112,7 @@ export async function fetchPiece(url, hash, size) {
         at += part.length;
       }
       if (await matches(data, hash)) {
-        await keep(hash, data);
+        await within(keepMs, keep(hash, data));
         return data;
       }
       [have, length] = [[], 0];

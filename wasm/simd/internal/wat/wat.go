@@ -154,7 +154,7 @@ func (a *assembler) function(n *node, index int) error {
 			results = append(results, valueTypes[part.list[1].atom])
 			continue
 		}
-		if part.isList() {
+		if !strings.HasPrefix(part.atom, "$") { // the function's name
 			break
 		}
 	}
