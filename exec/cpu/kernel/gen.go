@@ -26,6 +26,7 @@ func main() {
 		g.unpacks()
 		g.elementwise()
 	}
+	g.fetch()
 	g.vectors(avx512vnni, vecRows, g.vec)
 	g.vecFloats(avx512vnni, 4)
 	g.vecFloats(avx2, 2)
@@ -679,7 +680,7 @@ func (g *generator) scales() {
 		}
 	}
 	g.words(half, []string{"L", "H"})
-	g.prefetchAt(g.t.lanes*16, 0, scalesAhead)
+	g.prefetchAt(g.t.lanes*16, scalesAhead...)
 	g.p("ADDQ $%d, DI", 8*g.t.bytes())
 	g.advance(g.t.lanes, 16)
 	g.p("SUBQ $2, CX")
@@ -754,7 +755,7 @@ func (g *generator) pairs() {
 	}
 	g.p("ADDQ $%d, DI", 4*g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*g.t.bytes())
-	g.prefetchAt(g.t.lanes*16, 0, scalesAhead)
+	g.prefetchAt(g.t.lanes*16, scalesAhead...)
 	g.advance(g.t.lanes, 16)
 	g.p("DECQ CX")
 	g.p("JNZ next")
@@ -1244,7 +1245,7 @@ func (g *generator) vecMadd(kind, m string, n int) {
 			}
 		}
 	}
-	g.prefetchTwice(width)
+	g.prefetchRows(width)
 	g.advance(lanes, width)
 	g.vecEnd(m, n, reg.result)
 }
@@ -1355,7 +1356,7 @@ func (g *generator) vec(kind, m string, n int) {
 		for r := range 16 {
 			g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
 		}
-		g.prefetchTwice(64)
+		g.prefetchRows(64)
 		g.columnsInLanes()
 		if n == 1 {
 			g.vecBlocks(kind, n, part, []int{0, 1})
@@ -1420,7 +1421,7 @@ func (g *generator) vecFloat(typ string, n int) {
 			}
 		}
 	}
-	g.prefetchTwice(16 * size)
+	g.prefetchRows(16 * size)
 	g.advance(lanes, 16*size)
 	g.p("ADDQ $64, DI")
 	g.p("DECQ CX")
@@ -1538,20 +1539,20 @@ func (g *generator) vecBlocks(kind string, n, part int, halves []int) {
 	}
 }
 
-// Prefetches into the second cache are dropped when many are under way, and what
+// Prefetches into the second cache are dropped while many are under way, and what
 // was dropped costs a whole trip to memory. So products that do nothing but
-// read ask twice for everything: the second request costs nothing where the
-// first was heard.
-const (
-	quantsAhead = 8192 // bytes from the next strip to the first request
-	scalesAhead = 2048
+// read ask for everything several times: a request costs next to nothing where
+// an earlier one was heard.
+var (
+	quantsAhead = []int{16384, 6144} // bytes behind the next strip's place
+	scalesAhead = []int{0, 2048}
 )
 
-// prefetchTwice asks for the next bytes of each row of the next strip, in the
+// prefetchRows asks for the next bytes of each row of the next strip, in the
 // order in which they will be read, and for as many bytes quantsAhead of it. It
 // uses AX.
-func (g *generator) prefetchTwice(width int) {
-	g.prefetchAt(g.t.lanes*width, quantsAhead)
+func (g *generator) prefetchRows(width int) {
+	g.prefetchAt(g.t.lanes*width, quantsAhead...)
 	g.p("MOVQ R12, AX")
 	g.p("SHLQ $%d, AX", map[int]int{8: 3, 16: 4}[g.t.lanes])
 	g.p("ADDQ R8, AX")
@@ -1563,6 +1564,26 @@ func (g *generator) prefetchTwice(width int) {
 			g.p("PREFETCHT1 %d(AX)%s", at, rowIndex[r%4])
 		}
 	}
+}
+
+// fetch writes the prefetch of whole rows, column after column.
+func (g *generator) fetch() {
+	g.function("fetchAMD64", "src *byte, stride int, rows int, bytes int", "")
+	g.load("src", "R8")
+	g.load("stride", "R12")
+	g.load("bytes", "CX")
+	g.label("column")
+	g.p("MOVQ R8, SI")
+	g.load("rows", "DX")
+	g.label("row")
+	g.p("PREFETCHT1 (SI)")
+	g.p("ADDQ R12, SI")
+	g.p("DECQ DX")
+	g.p("JNZ row")
+	g.p("ADDQ $64, R8")
+	g.p("SUBQ $64, CX")
+	g.p("JG column")
+	g.p("RET")
 }
 
 // prefetch asks for the next bytes of what lies behind the strip, where SI

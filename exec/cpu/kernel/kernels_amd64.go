@@ -516,6 +516,9 @@ func swiGLUAVX2(y *float32, gu *float32, n int)
 func expSumAVX2(x *float32, n int, max float32) (ret float32)
 
 //go:noescape
+func fetchAMD64(src *byte, stride int, rows int, bytes int)
+
+//go:noescape
 func vec4AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx int, groups int)
 
 //go:noescape

@@ -54,6 +54,9 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 		units += ceilDiv(jobs[i].w.Rows, t.rows)
 	}
 	t.share.reset(units, e.pool.threads)
+	if a.N > 0 && len(jobs) > 0 {
+		e.fetch(&jobs[0].w, 0)
+	}
 	if units == 1 || a.N == 0 {
 		t.run(0)
 		return
@@ -88,7 +91,24 @@ func (t *matmulTask) run(thread int) {
 		}
 		j := &t.jobs[i]
 		first := (u - j.first) * t.rows
+		if next := i + 1; first+t.rows >= j.w.Rows && next < len(t.jobs) {
+			t.e.fetch(&t.jobs[next].w, 0)
+		}
 		t.e.unit(&t.e.local[thread], &j.w, first, min(t.rows, j.w.Rows-first), &t.x, j.y[first:], j.w.Rows)
+	}
+}
+
+// fetch asks for the strip of w that begins with row first, which is not where
+// the products before it end. A product of many rows would not notice.
+func (e *Engine) fetch(w *quant.Matrix, first int) {
+	lanes := e.k.Lanes
+	if e.k.Fetch == nil || first+lanes > w.Rows {
+		return
+	}
+	q, d := rowBytes(w)
+	e.k.Fetch(&w.Quants[first*q], q, lanes, q)
+	if d > 0 {
+		e.k.Fetch(&w.Scales[first*d], lanes*d, 1, lanes*d)
 	}
 }
 

@@ -73,6 +73,10 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
+	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
+	// apart, before the Vec kernels come to a strip that they have not passed by.
+	Fetch func(src *byte, stride, rows, bytes int)
+
 	// VecF32, F16 and BF16 do so with floats, sixteen columns a group, equal to the
 	// bit with Unpack and DotFloat.
 	VecF32, VecF16, VecBF16 []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int)
