@@ -139,7 +139,8 @@ func (t *expertsTask) gatheredFloats() bool {
 func (t *expertsTask) do(phase, n int) {
 	t.phase = phase
 	t.share.reset(n, t.e.pool.threads)
-	if n == 1 || t.input.n == 1 && phase == expertsSwiGLU {
+	work := len(t.choice) * t.inter * t.hidden
+	if n == 1 || work < productWork || t.input.n == 1 && phase == expertsSwiGLU {
 		t.run(0)
 		return
 	}

@@ -40,12 +40,13 @@ func (e *Engine) MatMulMany(ys [][]float32, ws []quant.Matrix, a *Acts) {
 func (e *Engine) multiply(jobs []job, a *Acts) {
 	t := &e.matmul
 	t.e, t.jobs, t.x = e, jobs, a.view()
-	total := 0
+	total, work := 0, 0
 	for _, j := range jobs {
 		if j.w.Cols != a.Cols {
 			panic("kernel: a matrix's columns are not the activations'")
 		}
 		total += ceilDiv(j.w.Rows, e.k.Lanes)
+		work += j.w.Rows * j.w.Cols * a.N
 	}
 	t.rows = e.unitRows(total, a.N)
 	units := 0
@@ -57,12 +58,16 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 	if a.N > 0 && len(jobs) > 0 {
 		e.fetch(&jobs[0].w, 0)
 	}
-	if units == 1 || a.N == 0 {
+	if units == 1 || work < productWork {
 		t.run(0)
 		return
 	}
 	e.pool.do(t)
 }
+
+// productWork is how many multiply-adds are worth handing to another thread:
+// about three microseconds of reading weights.
+const productWork = 1 << 17
 
 // unitStrips is how many strips a unit has at most: their unpacked weights of
 // usual width fit a core's second cache.
