@@ -27,9 +27,10 @@ import (
 type Options struct {
 	Threads int // 0: all cores; with workers, of all of them together
 	Prompt  int // tokens of the prompt
-	Gen     int // tokens to decode after it
+	Gen     int // tokens to decode; 0: none, only without workers
+	Depth   int // tokens before those that are decoded; below 0: the prompt
 	Workers int // 0: in this process
-	Runs    int // measured runs after one that warms up; at least 3
+	Runs    int // measured runs after one that warms up
 	KV      quant.Type
 	Exact   bool // f32 activations
 	Log     io.Writer
@@ -44,6 +45,7 @@ type Result struct {
 	Threads int    `json:"threads"`
 	Prompt  int    `json:"prompt"`
 	Gen     int    `json:"gen"`
+	Depth   int    `json:"depth"`
 	Workers int    `json:"workers"`
 	Runs    int    `json:"runs"`
 
@@ -86,18 +88,21 @@ type sampleRun struct {
 // Run measures.
 func Run(ctx context.Context, src shard.Source, o Options) (*Result, error) {
 	c := src.Manifest().Model
-	if o.Runs < 3 {
-		o.Runs = 3
+	if o.Runs < 1 || o.Prompt < 1 || o.Gen < 0 || o.Gen == 0 && o.Workers > 0 {
+		return nil, fmt.Errorf("%d runs of a prompt of %d and %d generated tokens: want at least 1 of each", o.Runs, o.Prompt, o.Gen)
 	}
-	if o.Prompt < 1 || o.Gen < 1 {
-		return nil, fmt.Errorf("a prompt of %d and %d generated tokens: want at least 1 of each", o.Prompt, o.Gen)
+	if o.Depth < 0 {
+		o.Depth = o.Prompt
 	}
-	if o.Prompt+o.Gen >= c.MaxPositions {
-		return nil, fmt.Errorf("prompt %d + gen %d exceed the model's context of %d", o.Prompt, o.Gen, c.MaxPositions)
+	if o.Depth != o.Prompt && o.Workers > 0 {
+		return nil, fmt.Errorf("decoding after %d tokens: workers decode after the prompt", o.Depth)
+	}
+	if max(o.Prompt, o.Depth)+o.Gen >= c.MaxPositions {
+		return nil, fmt.Errorf("%d tokens + gen %d exceed the model's context of %d", max(o.Prompt, o.Depth), o.Gen, c.MaxPositions)
 	}
 	r := &Result{
 		Model: cmp.Or(c.Name, c.Arch), Weights: src.Manifest().Weights, Build: version.String(),
-		Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Prompt: o.Prompt, Gen: o.Gen, Workers: o.Workers, Runs: o.Runs,
+		Threads: cmp.Or(o.Threads, runtime.GOMAXPROCS(0)), Prompt: o.Prompt, Gen: o.Gen, Depth: o.Depth, Workers: o.Workers, Runs: o.Runs,
 	}
 	var runs []sampleRun
 	var err error
@@ -119,11 +124,15 @@ func (r *Result) summarise(runs []sampleRun) {
 	for _, run := range runs {
 		first = append(first, milliseconds(run.first))
 		prefill = append(prefill, float64(r.Prompt)/run.first.Seconds())
-		decode = append(decode, float64(r.Gen)/run.decode.Seconds())
+		if r.Gen > 0 {
+			decode = append(decode, float64(r.Gen)/run.decode.Seconds())
+		}
 	}
 	r.FirstTokenMs, r.PrefillTokS, r.DecodeTokS = median(first), median(prefill), median(decode)
 	r.PrefillSpread = Spread{slices.Min(prefill), slices.Max(prefill)}
-	r.DecodeSpread = Spread{slices.Min(decode), slices.Max(decode)}
+	if r.Gen > 0 {
+		r.DecodeSpread = Spread{slices.Min(decode), slices.Max(decode)}
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / 1e6 }
@@ -161,7 +170,7 @@ func runLocal(ctx context.Context, src shard.Source, o Options, r *Result) ([]sa
 	}
 	defer engine.Close()
 	r.Machine = fmt.Sprintf("%s/%s %s", runtime.GOOS, runtime.GOARCH, engine.Variant())
-	plan := exec.SlotPlan{Slots: 1, Positions: o.Prompt + o.Gen + 1, KV: o.KV, Round: !o.Exact}
+	plan := exec.SlotPlan{Slots: 1, Positions: max(o.Prompt, o.Depth) + o.Gen + 1, KV: o.KV, Round: !o.Exact}
 	start := time.Now()
 	runner, err := local.Open(ctx, src, engine, plan, nil)
 	if err != nil {
@@ -169,10 +178,11 @@ func runLocal(ctx context.Context, src shard.Source, o Options, r *Result) ([]sa
 	}
 	defer runner.Close()
 	r.LoadMs = milliseconds(time.Since(start))
-	tokens := prompt(o.Prompt, src.Manifest().Model.Vocab)
+	vocab := src.Manifest().Model.Vocab
+	tokens, before := prompt(o.Prompt, vocab), prompt(o.Depth, vocab)
 	var runs []sampleRun
 	for i := 0; i <= o.Runs; i++ {
-		run, err := timeLocal(ctx, runner, tokens, o.Gen)
+		run, err := timeLocal(ctx, runner, tokens, before, o.Gen)
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +196,8 @@ func runLocal(ctx context.Context, src shard.Source, o Options, r *Result) ([]sa
 	return runs, nil
 }
 
-func timeLocal(ctx context.Context, runner *local.Runner, tokens []int32, gen int) (run sampleRun, err error) {
+// timeLocal reads tokens, and decodes gen tokens after those before.
+func timeLocal(ctx context.Context, runner *local.Runner, tokens, before []int32, gen int) (run sampleRun, err error) {
 	start := time.Now()
 	logits, err := runner.Prefill(ctx, tokens)
 	if err != nil {
@@ -194,9 +205,16 @@ func timeLocal(ctx context.Context, runner *local.Runner, tokens []int32, gen in
 	}
 	next := argMax(logits)
 	run.first = time.Since(start)
+	if len(before) != len(tokens) {
+		if runner.Reset(); len(before) > 0 {
+			if _, err := runner.Prefill(ctx, before); err != nil {
+				return run, err
+			}
+		}
+	}
 	start = time.Now()
 	for i := range gen {
-		if logits, err = runner.Step(ctx, len(tokens)+i, []int32{next}, []int32{0}, nil); err != nil {
+		if logits, err = runner.Step(ctx, len(before)+i, []int32{next}, []int32{0}, nil); err != nil {
 			return run, err
 		}
 		next = argMax(logits)
@@ -216,31 +234,7 @@ func argMax(x []float32) int32 {
 }
 
 func report(w io.Writer, i int, o Options, run sampleRun) {
-	if w != nil {
+	if w != nil && o.Gen > 0 {
 		fmt.Fprintf(w, "run %d of %d: prefill %.1f tok/s, decode %.1f tok/s\n", i, o.Runs, float64(o.Prompt)/run.first.Seconds(), float64(o.Gen)/run.decode.Seconds())
 	}
-}
-
-// BytesPerToken is how many bytes of weights decoding one token reads: all of
-// them but for the embedding (unless it is the head too), the prediction layer
-// and the experts that are not chosen.
-func BytesPerToken(m *shard.Manifest) int64 {
-	c := m.Model
-	layers := map[string]int{}
-	for _, t := range c.Tensors() {
-		layers[t.Name] = t.Layer
-	}
-	total := int64(0)
-	for _, t := range m.Tensors {
-		layer := layers[t.Name]
-		size := t.Type.Bytes(t.Rows, t.Cols)
-		switch {
-		case t.Name == "embed" && !c.Tied, c.MTP && layer == c.Layers:
-			continue
-		case c.IsMoE(layer) && layer >= 0 && layer < c.Layers && (t.Name == fmt.Sprintf("layers.%d.experts.gate_up", layer) || t.Name == fmt.Sprintf("layers.%d.experts.down", layer)):
-			size = size * int64(c.MoE.PerToken) / int64(c.MoE.Experts)
-		}
-		total += size
-	}
-	return total
 }

@@ -32,7 +32,7 @@ func MeasureWalls(threads int) (Walls, error) {
 	threads = e.Threads()
 	memory := make([][]uint64, threads)
 	together(threads, func(i int) int {
-		memory[i] = make([]uint64, readBytes/8)
+		memory[i] = largePages(readBytes)
 		for j := range memory[i] { // untouched pages would all be one page of zeros
 			memory[i][j] = uint64(j)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -11,29 +12,36 @@ import (
 
 	"github.com/potluck-llm/potluck/bench"
 	"github.com/potluck-llm/potluck/quant"
+	"github.com/potluck-llm/potluck/shard"
 )
 
 func benchCommand() *cobra.Command {
 	var modelName, weights string
-	var asJSON bool
+	var asJSON, walls bool
 	var peers []string
 	var rounds int
 	o := bench.Options{KV: quant.F16, Log: os.Stderr}
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure prefill, decode, and where a token's time goes",
-		Long: `Measures speed as users meet it: medians of at least three runs after one that
-warms up. With --workers 0 the model runs in this process; with more, through a
-chain of that many workers over real sockets on this machine.
+		Long: `Measures speed as users meet it: medians of some runs after one that warms up.
+With --workers 0 the model runs in this process; with more, through a chain of
+that many workers over real sockets on this machine.
 
 --compare NAME=COMMAND runs another program in turns with this one, for the
 same threads, prompt and generated tokens; {threads}, {prompt} and {gen} in the
-command are replaced. It understands llama-bench's -o json.`,
+command are replaced, and {runs} by how often each measures. It understands
+llama-bench's -o json, whose decoding begins with an empty context: --depth 0
+does the same. Each round also measures what the machine can at most do (alone:
+--walls) and how long a program takes as a whole for a prompt of one token.`,
 		Example: `  potluck bench
   potluck bench --model ./store --threads 2 --workers 2 --json
-  potluck bench --model m.gguf --threads 1 --compare 'llama.cpp=llama-bench -m m.gguf -t {threads} -p {prompt} -n {gen} -r 2 -o json'`,
+  potluck bench --model m.gguf --threads 1 --depth 0 --compare 'llama.cpp=llama-bench -m m.gguf -t {threads} -p {prompt} -n {gen} -r {runs} -o json'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if walls {
+				return printWalls(cmd, o.Threads, asJSON)
+			}
 			src, err := openModel(cmd.Context(), modelName, weights)
 			if err != nil {
 				return err
@@ -42,16 +50,17 @@ command are replaced. It understands llama-bench's -o json.`,
 				o.Prompt = max(1, limit-o.Gen-2)
 			}
 			if len(peers) > 0 {
-				return compare(cmd, modelName, weights, o, peers, rounds)
+				if !cmd.Flags().Changed("runs") {
+					o.Runs = 2
+				}
+				return compare(cmd, src.Manifest(), modelName, weights, o, peers, rounds, asJSON)
 			}
 			r, err := bench.Run(cmd.Context(), src, o)
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(r)
+				return printJSON(cmd, r)
 			}
 			return printBench(cmd, r)
 		},
@@ -62,8 +71,10 @@ command are replaced. It understands llama-bench's -o json.`,
 	flags.IntVar(&o.Threads, "threads", 0, "processor threads of all workers together, 0: all cores")
 	flags.IntVar(&o.Prompt, "prompt", 512, "tokens of the prompt")
 	flags.IntVar(&o.Gen, "gen", 64, "tokens to decode")
+	flags.IntVar(&o.Depth, "depth", -1, "tokens before those to decode, below 0: the prompt")
 	flags.IntVar(&o.Workers, "workers", 0, "workers of a chain; 0: in this process")
-	flags.IntVar(&o.Runs, "runs", 3, "measured runs, at least 3")
+	flags.IntVar(&o.Runs, "runs", 3, "measured runs (with --compare 2 a round)")
+	flags.BoolVar(&walls, "walls", false, "measure how fast this machine reads memory and multiplies, no model")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	flags.StringArrayVar(&peers, "compare", nil, "NAME=COMMAND of another program; may be given several times")
 	flags.IntVar(&rounds, "rounds", 3, "rounds of --compare")
@@ -71,12 +82,15 @@ command are replaced. It understands llama-bench's -o json.`,
 }
 
 // compare runs this program and the peers in turns.
-func compare(cmd *cobra.Command, modelName, weights string, o bench.Options, peers []string, rounds int) error {
+func compare(cmd *cobra.Command, m *shard.Manifest, modelName, weights string, o bench.Options, peers []string, rounds int, asJSON bool) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	command := fmt.Sprintf("%s bench --json --threads {threads} --prompt {prompt} --gen {gen} --workers %d", quoteShell(self), o.Workers)
+	command := fmt.Sprintf("%s bench --json --threads {threads} --prompt {prompt} --gen {gen} --runs {runs} --depth %d", quoteShell(self), o.Depth)
+	if o.Workers > 0 {
+		command = strings.Replace(command, "{gen}", strconv.Itoa(o.Gen), 1) + fmt.Sprintf(" --workers %d", o.Workers)
+	}
 	if modelName != "" {
 		command += " --model " + quoteShell(modelName)
 	}
@@ -91,11 +105,32 @@ func compare(cmd *cobra.Command, modelName, weights string, o bench.Options, pee
 		}
 		list = append(list, p)
 	}
-	c, err := bench.Compare(cmd.Context(), bench.Peer{Name: "potluck", Command: command}, list, o, rounds)
+	c, err := bench.Compare(cmd.Context(), m, quoteShell(self)+" bench --walls --json --threads {threads}", bench.Peer{Name: "potluck", Command: command}, list, o, rounds)
 	if err != nil {
 		return err
 	}
+	if asJSON {
+		return printJSON(cmd, c)
+	}
 	return c.Print(cmd.OutOrStdout())
+}
+
+func printWalls(cmd *cobra.Command, threads int, asJSON bool) error {
+	w, err := bench.MeasureWalls(threads)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(cmd, w)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "memory %.1f GB/s, %.0f G 8-bit multiply-adds/s\n", w.ReadGBs, w.GMACs)
+	return err
+}
+
+func printJSON(cmd *cobra.Command, v any) error {
+	e := json.NewEncoder(cmd.OutOrStdout())
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
