@@ -118,7 +118,7 @@ func (f *serveFlags) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer room.Close()
-	invitation, listener, err := f.invite(listener)
+	invitation, listener, err := f.invite(&silentListener{listener, logger})
 	if err != nil {
 		return err
 	}

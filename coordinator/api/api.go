@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/potluck-llm/potluck/coordinator/hub"
@@ -68,6 +69,8 @@ type Server struct {
 	hash     shard.Hash
 	pieces   map[string]int
 	started  time.Time
+	told     sync.Map // of damaged pieces, by their hashes: the errors that were logged
+	longest  int      // bytes that one token may stand for
 }
 
 // New returns the handler of a coordinator.
@@ -82,6 +85,9 @@ func New(o Options) (http.Handler, error) {
 	s := &Server{o: o, manifest: data, hash: hash, pieces: map[string]int{}, started: time.Now()}
 	for i, p := range o.Source.Manifest().Pieces {
 		s.pieces[p.Hash.String()] = i
+	}
+	if o.Tokenizer != nil {
+		s.longest = longestToken(o.Tokenizer, o.Source.Manifest().Model.Vocab)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -120,6 +126,9 @@ func (s *Server) headers(next http.Handler) http.Handler {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
+		if r.Header.Get("Upgrade") == "" { // a link's connection is taken over
+			w = &reporter{w, s.o.Logger, r}
+		}
 		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/shards/") {
 			h.Set("Access-Control-Allow-Origin", "*")
 			h.Set("Access-Control-Allow-Headers", "*")

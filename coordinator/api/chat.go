@@ -45,7 +45,9 @@ func (s *Server) readChat(w http.ResponseWriter, r *http.Request) (*chatRequest,
 		return nil, invalid("messages", "%v", err)
 	}
 	c.mode = s.o.Template.ModeOf(text)
-	c.prompt = s.o.Tokenizer.Encode(text, token.EncodeOptions{})
+	if c.prompt, err = s.encode("messages", text, token.EncodeOptions{}); err != nil {
+		return nil, err
+	}
 	if len(c.prompt) >= s.o.Positions {
 		return nil, &apiError{Status: http.StatusBadRequest, Code: "context_length_exceeded", Param: "messages",
 			Message: fmt.Sprintf("messages: the prompt has %d tokens, this model has room for %d with the answer", len(c.prompt), s.o.Positions)}

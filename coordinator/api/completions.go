@@ -34,10 +34,17 @@ func (s *Server) readPrompts(p *params) ([][]int32, error) {
 		return nil, invalid("prompt", "must be a string, a list of token ids, or a list of either")
 	}
 	for _, t := range texts {
-		lists = append(lists, s.o.Tokenizer.Encode(t, token.EncodeOptions{Special: true}))
+		ids, err := s.encode("prompt", t, token.EncodeOptions{Special: true})
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, ids)
 	}
 	if len(lists) == 0 || len(lists) > maxPrompts {
 		return nil, invalid("prompt", "holds %d prompts, want 1 to %d", len(lists), maxPrompts)
+	}
+	if n := len(lists) * p.n; n > maxAnswers {
+		return nil, invalid("n", "%d prompts × %d answers are %d, at most %d", len(lists), p.n, n, maxAnswers)
 	}
 	vocab := s.o.Source.Manifest().Model.Vocab
 	for _, list := range lists {

@@ -69,6 +69,7 @@ func (e *apiError) body() map[string]any {
 
 func failed(w http.ResponseWriter, err error) {
 	e := apiErrorOf(err)
+	report(w, e)
 	w.Header().Set("Content-Type", "application/json")
 	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", strconv.Itoa(5))

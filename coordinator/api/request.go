@@ -3,11 +3,13 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/potluck-llm/potluck/sample"
@@ -51,7 +53,14 @@ var (
 
 // read decodes a body into fields and checks what both endpoints share.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, own []string) (*params, error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(bodyLimit))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	_ = control.SetReadDeadline(time.Time{})
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) {
+		return nil, &apiError{Status: http.StatusBadRequest, Code: "incomplete_body", Message: fmt.Sprintf("the body ends after %d bytes: %v", len(body), err)}
+	}
 	if err != nil {
 		return nil, &apiError{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: fmt.Sprintf("the body has more than %d bytes", maxBody)}
 	}

@@ -3,8 +3,10 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 )
@@ -69,14 +71,35 @@ func (s *Server) servePiece(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data, err := s.o.Source.Piece(r.Context(), index)
+	if why, ok := s.told.Load(hash); ok && why == errCutOff {
+		err = errCutOff
+	}
 	if err != nil {
-		s.o.Logger.Error("piece not served", "piece", hash, "error", err)
-		http.Error(w, "the piece is damaged here", http.StatusInternalServerError)
+		s.damaged(hash, err)
+		http.Error(w, "the piece is damaged here", http.StatusGone) // asking again is no use
 		return
 	}
+	// A mapped file that somebody cuts off must cost this answer only.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.damaged(hash, errCutOff)
+			panic(http.ErrAbortHandler)
+		}
+	}()
 	s.immutable(w, hash)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// errCutOff is a piece whose file became shorter after it was mapped.
+var errCutOff = errors.New("its file was cut off while it was in use")
+
+// damaged tells of a piece that cannot be served, once.
+func (s *Server) damaged(hash string, err error) {
+	if _, told := s.told.Swap(hash, err); !told {
+		s.o.Logger.Error("piece not served", "piece", hash, "error", err)
+	}
 }
 
 // immutable lets whoever fetched something by its hash keep it.

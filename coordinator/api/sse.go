@@ -58,6 +58,8 @@ func (s *sse) fail(err error) {
 		failed(s.w, err)
 		return
 	}
-	_ = s.data(apiErrorOf(err).body())
+	e := apiErrorOf(err)
+	report(s.w, e)
+	_ = s.data(e.body())
 	_ = s.done()
 }

@@ -29,8 +29,9 @@ var program string
 
 // A room is a coordinator and what joined it.
 type room struct {
-	t    *testing.T
-	base string
+	t     *testing.T
+	base  string
+	serve *process
 }
 
 // A process is a program that the test started; its output shows when the test fails.
@@ -92,8 +93,8 @@ func freeAddress(t *testing.T) string {
 // openRoomAt is openRoom for a coordinator that listens at an address and that
 // the tests reach at base.
 func openRoomAt(t *testing.T, listen, base string, args ...string) *room {
-	start(t, append([]string{"serve", "--listen", listen, "--local-worker=false", "--join-token", token}, args...)...)
-	r := &room{t, base}
+	serve := start(t, append([]string{"serve", "--listen", listen, "--local-worker=false", "--join-token", token}, args...)...)
+	r := &room{t, base, serve}
 	r.eventually("the coordinator answers", 30*time.Second, func() bool {
 		response, err := http.Get(r.base + "/healthz")
 		if err != nil {

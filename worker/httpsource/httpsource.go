@@ -107,6 +107,7 @@ func (s *Source) kept(hash shard.Hash, size int64) ([]byte, error) {
 // Retries of a download; each waits twice as long as the one before.
 const (
 	attempts   = 6
+	maxWrong   = 2 // times that all came and was not what it should be
 	firstDelay = 250 * time.Millisecond
 )
 
@@ -114,7 +115,7 @@ const (
 func (s *Source) fetch(ctx context.Context, path string, hash shard.Hash, size int64) ([]byte, error) {
 	var data []byte
 	var err error
-	delay := firstDelay
+	delay, wrong := firstDelay, 0
 	for attempt := range attempts {
 		if attempt > 0 {
 			select {
@@ -134,6 +135,9 @@ func (s *Source) fetch(ctx context.Context, path string, hash shard.Hash, size i
 		}
 		if got := shard.Sum(data); got != hash {
 			data, err = nil, fmt.Errorf("%s: got hash %v, want %v", path, got, hash)
+			if wrong++; wrong == maxWrong {
+				return nil, err
+			}
 			continue
 		}
 		s.keep(hash, data)
@@ -165,7 +169,7 @@ func (s *Source) more(ctx context.Context, path string, have []byte, size int64)
 	case response.StatusCode == http.StatusOK:
 		have = have[:0]
 	case response.StatusCode == http.StatusPartialContent && len(have) > 0:
-	case response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusForbidden:
+	case response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusForbidden || response.StatusCode == http.StatusGone:
 		return have, fmt.Errorf("%s: %w", path, &finalError{response.Status})
 	default:
 		return nil, fmt.Errorf("%s: the server answers %s", path, response.Status)
