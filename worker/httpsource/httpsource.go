@@ -7,6 +7,7 @@
 package httpsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type Options struct {
 	Base   string // address of the coordinator, such as http://host:7777
 	Folder string // of the cache; "" keeps nothing
 	Client *http.Client
+	// Stall is how long a server may send nothing before it is asked again; 0: 30 s.
+	Stall time.Duration
 }
 
 // A Source is a store at a web server.
@@ -47,6 +50,9 @@ func CacheFolder() (string, error) {
 func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 	if o.Client == nil {
 		o.Client = http.DefaultClient
+	}
+	if o.Stall == 0 {
+		o.Stall = 30 * time.Second
 	}
 	o.Base = strings.TrimSuffix(o.Base, "/")
 	var want shard.Hash
@@ -153,6 +159,10 @@ func (e *finalError) Error() string { return "the server answers " + e.status }
 
 // more downloads what is missing behind have.
 func (s *Source) more(ctx context.Context, path string, have []byte, size int64) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(s.o.Stall, func() { cancel(fmt.Errorf("%s: nothing came for %v", path, s.o.Stall)) })
+	defer stalled.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.o.Base+path, nil)
 	if err != nil {
 		return have, err
@@ -162,7 +172,7 @@ func (s *Source) more(ctx context.Context, path string, have []byte, size int64)
 	}
 	response, err := s.o.Client.Do(request)
 	if err != nil {
-		return have, err
+		return have, cmp.Or(context.Cause(ctx), err)
 	}
 	defer response.Body.Close()
 	switch {
@@ -180,6 +190,7 @@ func (s *Source) more(ctx context.Context, path string, have []byte, size int64)
 	buffer := make([]byte, 256<<10)
 	for {
 		n, err := response.Body.Read(buffer)
+		stalled.Reset(s.o.Stall)
 		if int64(len(have)+n) > size {
 			return nil, fmt.Errorf("%s: more than %d bytes", path, size)
 		}
@@ -188,7 +199,7 @@ func (s *Source) more(ctx context.Context, path string, have []byte, size int64)
 			return have, nil
 		}
 		if err != nil {
-			return have, err
+			return have, cmp.Or(context.Cause(ctx), err)
 		}
 	}
 }
