@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/potluck-llm/potluck/model"
@@ -31,6 +32,7 @@ type Options struct {
 	Origin, License string
 	// Progress is told how far it is; may be nil.
 	Progress func(Progress)
+	locked   bool // the caller holds the folder's lock
 }
 
 // Progress is how far a conversion has come, in bytes of the store.
@@ -96,6 +98,13 @@ func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, src.folder.close()) }()
+	if !o.locked {
+		l, err := lock(out)
+		if err != nil {
+			return nil, err
+		}
+		defer l.unlock()
+	}
 	j, err := prepare(src, out, o)
 	if err != nil {
 		return nil, err
@@ -114,7 +123,12 @@ func Convert(ctx context.Context, name, out string, o Options) (_ *Report, err e
 	if err != nil {
 		return nil, err
 	}
-	if err := writeWhole(filepath.Join(out, shard.ManifestFile), data); err != nil {
+	// The manifest says that all pieces are there: their names, too, must be on
+	// the disk before its own is.
+	if err := syncFolder(filepath.Join(out, shard.PieceFolder)); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(writeWhole(filepath.Join(out, shard.ManifestFile), data), syncFolder(out)); err != nil {
 		return nil, err
 	}
 	r := &Report{Read: j.read, Types: map[string]int64{}, Errors: j.errors.relative(), Elapsed: time.Since(start), Resumed: j.journal.resumed, Checks: checks}
@@ -541,14 +555,14 @@ func grow[T any](s []T, n int) []T {
 // temporary is how files' names begin until they are whole.
 const temporary = ".writing-"
 
-// writeWhole writes a file all or nothing.
+// writeWhole writes a file all or nothing, also where the power goes.
 func writeWhole(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), temporary+"*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -556,6 +570,23 @@ func writeWhole(path string, data []byte) error {
 		_ = os.Remove(f.Name())
 	}
 	return err
+}
+
+// syncFolder puts the names in a folder on the disk, on systems where a folder
+// is a file to do that with.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		err = nil // a file system that does it by itself, or not at all
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Print writes what a conversion did.

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -213,6 +214,9 @@ func (e *export) open() error {
 	name := filepath.Join(filepath.Dir(e.out), fmt.Sprintf(".%s.%s.partial", filepath.Base(e.out), print))
 	if e.file, err = os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
 		return err
+	}
+	if err := tryLock(e.file); err != nil || !names(name, e.file) {
+		return errors.Join(fmt.Errorf("%s: %w: wait for it, or stop it", e.out, cmp.Or(err, errLocked)), e.file.Close())
 	}
 	info, err := e.file.Stat()
 	if err == nil {

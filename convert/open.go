@@ -36,15 +36,34 @@ func Open(ctx context.Context, path string, o OpenOptions) (shard.Source, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(folder, shard.ManifestFile)); err != nil {
-		bar := NewBar(o.Progress, "converting "+baseName(path))
-		_, err := Convert(ctx, path, folder, Options{Weights: o.Weights, Progress: bar.Update})
-		bar.Done()
-		if err != nil {
-			return nil, err
-		}
+	if err := fill(ctx, path, folder, o); err != nil {
+		return nil, err
 	}
 	return shard.OpenDir(folder)
+}
+
+// fill converts a model into a folder of the cache, or waits until another
+// process has.
+func fill(ctx context.Context, path, folder string, o OpenOptions) error {
+	whole := func() bool {
+		_, err := os.Stat(filepath.Join(folder, shard.ManifestFile))
+		return err == nil
+	}
+	if whole() {
+		return nil
+	}
+	l, err := lockWaiting(ctx, folder)
+	if err != nil {
+		return err
+	}
+	defer l.unlock()
+	if whole() {
+		return nil
+	}
+	bar := NewBar(o.Progress, "converting "+baseName(path))
+	defer bar.Done()
+	_, err = Convert(ctx, path, folder, Options{Weights: o.Weights, Progress: bar.Update, locked: true})
+	return err
 }
 
 // cachedStore is where the store of a source is kept: named after the source's
