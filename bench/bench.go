@@ -133,6 +133,13 @@ func (r *Result) summarise(runs []sampleRun) {
 	if r.Gen > 0 {
 		r.DecodeSpread = Spread{slices.Min(decode), slices.Max(decode)}
 	}
+	if len(r.Hops) > 0 { // what the chain leaves of a token's time
+		rest := 1000 / r.DecodeTokS
+		for _, h := range r.Hops {
+			rest -= h.Queue + h.Wire + h.Compute + h.Readback
+		}
+		r.CoordinatorMs = max(0, rest)
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / 1e6 }

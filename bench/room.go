@@ -190,8 +190,6 @@ func timeRoom(ctx context.Context, room *hub.Hub, tokens []int32, gen int) (run 
 // describe adds what the room shows of itself.
 func (r *Result) describe(s hub.Snapshot, src shard.Source) {
 	r.BytesPerToken = BytesPerToken(src.Manifest())
-	perToken := 1000 / r.decodeOr(s)
-	hops := 0.0
 	for _, id := range s.Chains[0] {
 		for _, w := range s.Workers {
 			if w.ID != id {
@@ -199,10 +197,6 @@ func (r *Result) describe(s hub.Snapshot, src shard.Source) {
 			}
 			r.WeightBytes += w.BytesTotal
 			r.Hops = append(r.Hops, Hop{w.Name, w.Span, w.HopMs.Queue, w.HopMs.Wire, w.HopMs.Compute, w.HopMs.Readback})
-			hops += w.HopMs.Queue + w.HopMs.Wire + w.HopMs.Compute + w.HopMs.Readback
 		}
 	}
-	r.CoordinatorMs = max(0, perToken-hops)
 }
-
-func (r *Result) decodeOr(s hub.Snapshot) float64 { return max(s.MeasuredTokS, 1e-9) }

@@ -17,7 +17,7 @@ import (
 func main() {
 	out := flag.String("out", "", "folder of the checkpoint (required)")
 	layers := flag.Int("layers", 2, "layers, of the model's 46; the first is dense, each other has 4.7 GB")
-	shape := flag.String("shape", "air", "air or small")
+	shape := flag.String("shape", "air", "air, medium (its 0.7 B in 12 layers) or small")
 	seed := flag.Uint64("seed", 1, "seed of the weights")
 	flag.Parse()
 	if err := run(*out, *shape, *layers, *seed); err != nil {
@@ -27,9 +27,9 @@ func main() {
 }
 
 func run(out, shape string, layers int, seed uint64) error {
-	s, ok := map[string]synth.Shape{"air": synth.Air, "small": synth.Small}[shape]
+	s, ok := map[string]synth.Shape{"air": synth.Air, "medium": synth.Medium, "small": synth.Small}[shape]
 	if !ok || out == "" || layers < 1 {
-		return fmt.Errorf("want --out FOLDER, --shape air or small, --layers of at least 1")
+		return fmt.Errorf("want --out FOLDER, --shape air, medium or small, --layers of at least 1")
 	}
 	s.Layers = layers
 	start := time.Now()

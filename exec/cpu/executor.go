@@ -95,7 +95,8 @@ func (x *Executor) Step(ctx context.Context, in, out *exec.Pass) error {
 	if err := in.Check(x.config, x.span, x.plan); err != nil {
 		return err
 	}
-	if err := x.slots.Admit(in.Rows, x.resetSlot); err != nil {
+	// A sequence that begins where another was writes over its caches.
+	if err := x.slots.Admit(in.Rows, func(int) {}); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -121,10 +122,6 @@ func (x *Executor) Trim(slot, length int) {
 	if x.slots == nil || !x.slots.Trim(slot, length) || length > 0 {
 		return
 	}
-	x.resetSlot(slot)
-}
-
-func (x *Executor) resetSlot(slot int) {
 	for _, l := range x.layers {
 		if l.part.Begins {
 			l.caches[slot] = nil
