@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/potluck-llm/potluck/coordinator/api"
+	"github.com/potluck-llm/potluck/coordinator/cluster"
 	"github.com/potluck-llm/potluck/coordinator/hub"
 	"github.com/potluck-llm/potluck/coordinator/plan"
 	"github.com/potluck-llm/potluck/exec"
@@ -42,6 +43,7 @@ type serveFlags struct {
 	local, verbose, https                           bool
 	threads, slots, context                         int
 	memory                                          float64
+	wait                                            time.Duration
 }
 
 func serveCommand() *cobra.Command {
@@ -81,6 +83,7 @@ comes from --join-token, from POTLUCK_JOIN_TOKEN, or is made up.`,
 	flags.StringVar(&f.activations, "activations", "f16", "what travels between layers: f16 or f32 (f32 also multiplies weights by unrounded activations, on every worker)")
 	flags.Float64Var(&f.memory, "memory", 0, "GB that the local worker may use, 0: half of what is free")
 	flags.BoolVar(&f.https, "https", true, "answer https on the same port where others can reach it")
+	flags.DurationVar(&f.wait, "wait", time.Minute, "how long a request waits for a room that lacks memory, before it fails with 503")
 	flags.BoolVar(&f.verbose, "verbose", false, "log more")
 	return cmd
 }
@@ -155,7 +158,8 @@ func (f *serveFlags) openRoom(ctx context.Context, src shard.Source, policy plan
 		return nil, err
 	}
 	return hub.Open(ctx, hub.Options{Source: src, Manifest: hash, Name: displayName(src.Manifest(), f.model), Policy: policy, Slots: slots, Token: f.token, Logger: logger,
-		Embed: cpu.New(cpu.Options{Engine: small}), Head: cpu.New(cpu.Options{Engine: head})})
+		Cluster: cluster.Options{WaitLimit: max(f.wait, time.Millisecond)},
+		Embed:   cpu.New(cpu.Options{Engine: small}), Head: cpu.New(cpu.Options{Engine: head})})
 }
 
 func (f *serveFlags) handler(src shard.Source, room *hub.Hub, invitation api.Invitation, logger *slog.Logger) (http.Handler, error) {
