@@ -45,7 +45,6 @@ runs potluck worker.`,
   potluck run -p "What is the capital of France?"  # no room, just an answer`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(versionCommand(), runCommand(), tokenizeCommand(), templateCommand(), serveCommand(), workerCommand(), convertCommand(), planCommand(), inspectCommand(), benchCommand(), perplexityCommand())
