@@ -17,6 +17,7 @@ import (
 	"github.com/potluck-llm/potluck/link"
 	"github.com/potluck-llm/potluck/link/browser"
 	"github.com/potluck-llm/potluck/shard"
+	"github.com/potluck-llm/potluck/wasm/pieces"
 	"github.com/potluck-llm/potluck/wire"
 	"github.com/potluck-llm/potluck/worker"
 )
@@ -50,14 +51,15 @@ func main() {
 	}
 	hello := wire.Hello{Token: o.Token, Name: o.Name, Kind: "browser", Build: version.String(), Backend: b.name, Device: o.Device, Capacity: b.capacity}
 	hello.Capacity.Bytes = o.Bytes
-	sources := &sources{base: o.Base}
 	err = worker.Run(ctx, worker.Options{
 		Link: func(ctx context.Context) (link.Link, error) {
 			return browser.Dial(ctx, "ws"+o.Base[len("http"):]+"/v1/join")
 		},
 		Hello:       hello,
 		NewExecutor: func() (exec.Executor, error) { return b.newExecutor() },
-		Open:        func(ctx context.Context, manifest string) (shard.Source, error) { return sources.open(ctx, manifest) },
+		Open: func(ctx context.Context, manifest string) (shard.Source, error) {
+			return pieces.Open(ctx, o.Base, manifest)
+		},
 		Report: func(s worker.Status) {
 			post(map[string]any{"status": s, "backend": b.name})
 		},

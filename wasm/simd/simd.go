@@ -127,3 +127,6 @@ func (p *products) rows(y *float32, ldy int, t quant.Type, q, d *byte, rows, blo
 
 // memoryEnd is the first address that is not in memory.
 func memoryEnd() uintptr { return uintptr(memoryPages()) << 16 }
+
+// Threads is how many compute, this one among them.
+func Threads() int { return 1 }

@@ -1,6 +1,6 @@
 //go:build js && wasm
 
-package main
+package pieces
 
 import (
 	"context"
@@ -11,16 +11,13 @@ import (
 	"github.com/potluck-llm/potluck/shard"
 )
 
-// sources opens stores at the coordinator. The glue fetches, verifies and keeps
-// pieces in the origin's private file system.
-type sources struct{ base string }
-
-func (s *sources) open(ctx context.Context, hash string) (shard.Source, error) {
+// Open opens the store whose manifest has that hash, below base/shards.
+func Open(ctx context.Context, base, hash string) (shard.Source, error) {
 	var want shard.Hash
 	if err := want.UnmarshalText([]byte(hash)); err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	data, err := fetch(ctx, s.base+"/shards/"+hash+"/manifest.json", hash, -1)
+	data, err := fetch(ctx, base+"/shards/"+hash+"/manifest.json", hash, -1)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
@@ -28,7 +25,7 @@ func (s *sources) open(ctx context.Context, hash string) (shard.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{s.base + "/shards/" + hash, m}, nil
+	return &source{base + "/shards/" + hash, m}, nil
 }
 
 type source struct {
