@@ -23,7 +23,6 @@ import (
 type options struct {
 	Base     string `json:"base"`
 	Manifest string `json:"manifest"`
-	Kernels  string `json:"kernels"` // "": the best
 	Prompt   int    `json:"prompt"`
 	Gen      int    `json:"gen"`
 	Runs     int    `json:"runs"`
@@ -53,7 +52,7 @@ func run() (*result, error) {
 		return nil, err
 	}
 	simd.Register()
-	engine, err := kernel.New(kernel.Options{Threads: 1, Variant: o.Kernels})
+	engine, err := kernel.New(kernel.Options{Threads: 1})
 	if err != nil {
 		return nil, err
 	}

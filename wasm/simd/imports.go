@@ -130,3 +130,6 @@ func vecBF16x4(y *float32, ldy int32, w *byte, stride int32, x *float32, ldx, gr
 
 //go:wasmimport kernels memory_pages
 func memoryPages() int32
+
+//go:wasmimport kernels share
+func share(pool *int32)

@@ -14,7 +14,7 @@ import (
 const lanes = 4
 
 // Register adds the kernels that the glue has instantiated and returns their
-// name, "" where the browser has no vectors.
+// name, "" where the browser has no vectors. It starts the threads that help.
 func Register() string {
 	name := js.Global().Get("potluckKernels")
 	if name.Type() != js.TypeString || name.String() == "" {
@@ -25,7 +25,7 @@ func Register() string {
 	group := int(groupBytes())
 	v.ArrangedBytes = func(blocks int) int { return (blocks + 3) / 4 * group }
 	v.Arrange = func(dst *byte, x *float32, blocks int) { arrange(dst, x, int32(blocks)) }
-	v.Planar = (&products{}).multiply
+	v.Planar = (&products{threads: startThreads()}).multiply
 	v.SumSquares = func(x *float32, n int) float32 { return sumSquares(x, int32(n)) }
 	v.ScaleMul = func(y, x, w *float32, scale float32, n int) { scaleMul(y, x, w, scale, int32(n)) }
 	v.SwiGLU = func(y, gu *float32, n int) { swiGLU(y, gu, int32(n)) }
@@ -72,6 +72,7 @@ func vecsOf(all ...func(*float32, int32, *byte, int32, *float32, int32, int32)) 
 
 // products multiplies quantised weights; it keeps the memory that this takes.
 type products struct {
+	threads int
 	scratch []byte
 	copied  struct{ quants, scales []byte }
 }
@@ -112,21 +113,27 @@ func padded(room []byte, plane *byte, from, to int) []byte {
 func address(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 func (p *products) rows(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
-	product, scratch := productQ4_0, scratchQ4_0
+	kind, product, scratch := 0, productQ4_0, scratchQ4_0
 	switch t {
 	case quant.Q4_1:
-		product, scratch = productQ4_1, scratchQ4_1
+		kind, product, scratch = 1, productQ4_1, scratchQ4_1
 	case quant.Q8_0:
-		product, scratch = productQ8_0, scratchQ8_0
+		kind, product, scratch = 2, productQ8_0, scratchQ8_0
 	}
-	if need := int(scratch(int32(blocks))); len(p.scratch) < need {
-		p.scratch = make([]byte, need)
+	need := int(scratch(int32(blocks)))
+	if len(p.scratch) < need*p.threads {
+		p.scratch = make([]byte, need*p.threads)
 	}
-	product(y, int32(4*ldy), q, d, 0, int32(rows), int32(blocks), x, int32(ldx), int32(n), &p.scratch[0])
+	if p.threads == 1 || rows*blocks*n < worthSharing {
+		product(y, int32(4*ldy), q, d, 0, int32(rows), int32(blocks), x, int32(ldx), int32(n), &p.scratch[0])
+		return
+	}
+	pool.job = job{
+		kind: int32(kind), y: y, ldy: int32(4 * ldy), q: q, d: d, rows: int32(rows), blocks: int32(blocks), x: x, ldx: int32(ldx), n: int32(n),
+		scratch: &p.scratch[0], scratchBytes: int32(need), chunk: int32(chunkRows(rows, p.threads)),
+	}
+	share(&pool.words[0])
 }
 
 // memoryEnd is the first address that is not in memory.
 func memoryEnd() uintptr { return uintptr(memoryPages()) << 16 }
-
-// Threads is how many compute, this one among them.
-func Threads() int { return 1 }

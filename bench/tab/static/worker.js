@@ -8,7 +8,7 @@ self.potluckFetch = fetchPiece;
 self.onmessage = async ({data}) => {
   try {
     self.potluckOptions = JSON.stringify(data);
-    const {go, instance} = await startGo('/bench.wasm', {}, data.threads);
+    const {go, instance} = await startGo('/bench.wasm', {}, {threads: data.threads, kernels: data.kernels});
     await go.run(instance);
   } catch (e) {
     self.postMessage({error: String(e?.stack ?? e)});

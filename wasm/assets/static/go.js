@@ -18,38 +18,71 @@ function newMemory(initial, shared) {
 
 const isShared = memory => !(memory.buffer instanceof ArrayBuffer);
 
-// loadKernels compiles the best kernels that the browser has.
-async function loadKernels(memory) {
+// The kinds of kernels, best first; see wasm/simd/internal/source.
+const kinds = [
+  {name: 'relaxed SIMD in fours', file: 'kernels_fours'},
+  {name: 'relaxed SIMD in pairs', file: 'kernels_pairs'},
+  {name: 'SIMD', file: 'kernels_words'},
+];
+
+// loadKernels compiles the best kernels that the browser has, or those asked for.
+async function loadKernels(memory, wanted) {
   const suffix = isShared(memory) ? '_shared.wasm' : '.wasm';
-  for (const [name, file] of [['relaxed SIMD', 'kernels_relaxed'], ['SIMD', 'kernels']]) {
+  for (const {name, file} of kinds) {
+    if (wanted && name !== wanted) continue;
     const response = await fetch(new URL(file + suffix, import.meta.url));
     if (!response.ok) throw new Error(`${file}: ${response.status}`);
     const bytes = await response.arrayBuffer();
     if (!WebAssembly.validate(bytes)) continue; // a browser without these vectors
     const module = await WebAssembly.compile(bytes);
-    const instance = await WebAssembly.instantiate(module, {go: {mem: memory}});
-    return {name, module, exports: instance.exports};
+    const {exports} = await WebAssembly.instantiate(module, {go: {mem: memory}});
+    if (!wanted && name.endsWith('fours') && exports.probe() === 65534) continue; // pairs are faster here
+    return {name, module, exports};
   }
-  return {name: '', module: null, exports: null};
+  return {name: '', module: null, exports: {}};
 }
 
-// startGo instantiates the program at url; go.run(instance) then runs it.
-export async function startGo(url, imports = {}) {
+// startThreads starts threads - 1 that help with the products of the pool at that
+// address, and resolves to how many threads compute then.
+async function startThreads(module, memory, pool, threads) {
+  const policy = self.trustedTypes?.createPolicy('potluck', {createScriptURL: url => url});
+  const url = new URL('thread.js', import.meta.url).href;
+  const ready = Array.from({length: threads - 1}, (_, i) => new Promise(done => {
+    const worker = new Worker(policy ? policy.createScriptURL(url) : url, {type: 'module'});
+    worker.onmessage = () => done(1);
+    worker.onerror = () => done(0);
+    worker.postMessage({module, memory, pool, thread: i + 1});
+  }));
+  await Promise.all(ready);
+  return threads; // who did not start is missed, not waited for
+}
+
+// usualThreads leaves a core to the person in front of the screen.
+function usualThreads() {
+  const cores = navigator.hardwareConcurrency || 1;
+  return cores > 2 ? Math.min(cores - 1, 16) : cores;
+}
+
+// startGo instantiates the program at url; go.run(instance) then runs it. The
+// kind of kernels and the number of threads are chosen where they are not given.
+export async function startGo(url, imports = {}, {kernels: kind, threads} = {}) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`The worker could not be fetched: ${response.status}. Was Potluck built with make?`);
   const program = new Uint8Array(await response.arrayBuffer());
   const {pages, sections} = readSections(program);
   const memory = newMemory(pages, self.crossOriginIsolated);
-  const {module: _, ...kernels} = await loadKernels(memory);
+  const kernels = await loadKernels(memory, kind);
   const module = await WebAssembly.compile(importingMemory(program, sections, memory));
   const go = new self.Go();
-  Object.assign(go.importObject, imports, {go: {mem: memory}, kernels: kernels.exports ?? stubs(module)});
+  Object.assign(go.importObject, imports, {go: {mem: memory}, kernels: {...stubs(module), ...kernels.exports}});
   self.potluckKernels = kernels.name;
+  threads ||= usualThreads();
+  if (kernels.exports.share && threads > 1) self.potluckThreads = pool => startThreads(kernels.module, memory, pool, threads);
   const instance = await WebAssembly.instantiate(module, go.importObject);
   return {go, instance};
 }
 
-// stubs stand for kernels that the browser cannot run; Go then never calls them.
+// stubs stand for kernels that there are none of; Go then never calls them.
 function stubs(module) {
   const names = WebAssembly.Module.imports(module).filter(i => i.module === 'kernels').map(i => i.name);
   return Object.fromEntries(names.map(name => [name, () => { throw new Error(`no kernel ${name}`); }]));

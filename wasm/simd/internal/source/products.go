@@ -21,7 +21,7 @@ const (
 
 // numberBytes are those of a group's activations.
 func (g *generator) numberBytes() int {
-	if g.Relaxed {
+	if g.relaxed() {
 		return 8 * 16
 	}
 	return 16 * 16
@@ -72,7 +72,7 @@ func (g *generator) arrange() {
 		for half := range 2 {
 			v := func(i int) string { return get("v%d", 4*half+i) }
 			g.set("m", bin("i8x16.narrow_i16x8_s", bin("i16x8.narrow_i32x4_s", v(0), v(1)), bin("i16x8.narrow_i32x4_s", v(2), v(3))))
-			if g.Relaxed {
+			if g.relaxed() {
 				for j := range 4 {
 					g.store("i32.store", get("at"), 16*(4*half+j), ilane(j))
 				}
@@ -107,21 +107,21 @@ type operand struct {
 	x    int
 }
 
-// operands of row r, whose words are in locals t{r}_0.. . second are those that
-// count half as much as the first.
+// operands of row r, whose words are in locals t{r}_0.. . Those of first count 16
+// times as much as those of second, if there are any.
 func (g *generator) operands(t weightType, r int) (first, second []operand) {
 	low := func(v string) string { return bin("v128.and", v, shorts("0x000f")) }
 	for i := range t.quants / 4 {
 		w := get("t%d_%d", r, i)
 		switch {
-		case t.quants == 16 && g.Relaxed:
+		case t.quants == 16 && g.relaxed():
 			first = append(first, operand{bin("v128.and", w, bytes(15)), i}, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i + 4})
 		case t.quants == 16:
 			first = append(first, operand{low(w), 2 * i}, operand{low(bin("i16x8.shr_u", w, number(8))), 2*i + 1},
 				operand{low(bin("i16x8.shr_u", w, number(4))), 2 * (i + 4)}, operand{bin("i16x8.shr_u", w, number(12)), 2*(i+4) + 1})
-		case g.Relaxed: // the second factor has 7 bits: 2·(upper 7) + (lowest)
-			first = append(first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(1)), bytes(127)), i})
-			second = append(second, operand{bin("v128.and", w, bytes(1)), i})
+		case g.relaxed(): // the second factor has 7 bits: 16·(upper 4) + (lower 4)
+			first = append(first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i})
+			second = append(second, operand{bin("v128.and", w, bytes(15)), i})
 		default:
 			first = append(first, operand{bin("i16x8.shr_s", bin("i16x8.shl", w, number(8)), number(8)), 2 * i}, operand{bin("i16x8.shr_s", w, number(8)), 2*i + 1})
 		}
@@ -131,26 +131,42 @@ func (g *generator) operands(t weightType, r int) (first, second []operand) {
 
 // dot adds the product of a vector of weights and one of activations to sum.
 func (g *generator) dot(sum, x, w string) string {
-	if g.Relaxed {
+	op, add := "i32x4.dot_i16x8_s", "i32x4.add"
+	switch g.Dot {
+	case Fours:
 		return "(i32x4.relaxed_dot_i8x16_i7x16_add_s " + x + " " + w + " " + sum + ")"
+	case Pairs: // eight products of 15 and two activations fit 16 bits
+		op, add = "i16x8.relaxed_dot_i8x16_i7x16_s", "i16x8.add"
 	}
 	if sum == ints(0) {
-		return bin("i32x4.dot_i16x8_s", x, w)
+		return bin(op, x, w)
 	}
-	return bin("i32x4.add", sum, bin("i32x4.dot_i16x8_s", x, w))
+	return bin(add, sum, bin(op, x, w))
 }
 
-// start is what a block's sum begins with: the offset of unsigned weights.
+// start is what a block's first sum begins with: the offset of unsigned weights,
+// where that costs nothing.
 func (g *generator) start(t weightType, x string) string {
-	if t.name == "q4_0" {
+	if t.name == "q4_0" && g.Dot != Pairs {
 		return load(x, g.numberBytes()+atN8)
 	}
 	return ints(0)
 }
 
-// between continues a sum of first operands with the second ones.
-func (g *generator) between(sum, x string) string {
-	return bin("i32x4.add", bin("i32x4.shl", sum, number(1)), load(x, g.numberBytes()+atN80))
+// total is a block's sum after all operands: first, and 16 times that and second
+// where there are second operands.
+func (g *generator) total(t weightType, first, second, x string) string {
+	if g.Dot == Pairs {
+		first = "(i32x4.extadd_pairwise_i16x8_s " + first + ")"
+		second = "(i32x4.extadd_pairwise_i16x8_s " + second + ")"
+	}
+	switch {
+	case t.quants == 32 && g.relaxed():
+		return bin("i32x4.add", bin("i32x4.add", bin("i32x4.shl", first, number(4)), load(x, g.numberBytes()+atN80)), second)
+	case t.name == "q4_0" && g.Dot == Pairs:
+		return bin("i32x4.add", first, load(x, g.numberBytes()+atN8))
+	}
+	return first
 }
 
 // readGroup reads a group of row r, at q{r} and d{r}, into t{r}_i, s{r} and m{r}.
@@ -163,7 +179,7 @@ func (g *generator) readGroup(t weightType, r int) {
 		g.transpose("v")
 		for i := range 4 {
 			w := get("v%d", i)
-			if t.quants == 32 && g.Relaxed {
+			if t.quants == 32 && g.relaxed() {
 				w = bin("v128.xor", w, bytes(-128))
 			}
 			g.set(fmt.Sprintf("t%d_%d", r, 4*part+i), w)
@@ -283,7 +299,7 @@ func (g *generator) directColumn(t weightType, rows int) {
 				low := fmt.Sprint("u", r+2)
 				before := get("%s", low)
 				if i == 0 {
-					before = load(x, g.numberBytes()+atN80)
+					before = ints(0)
 				}
 				g.set(low, g.dot(before, get("v0"), second[r][i].expr))
 			}
@@ -291,10 +307,11 @@ func (g *generator) directColumn(t weightType, rows int) {
 	}
 	for r := range rows {
 		sum := fmt.Sprintf("i%d_0", r)
-		g.set(sum, bin("i32x4.add", get("%s", sum), get("u%d", r)))
-		if len(second[0]) > 0 {
-			g.set(sum, bin("i32x4.add", bin("i32x4.shl", get("%s", sum), number(1)), get("u%d", r+2)))
+		add := "i32x4.add"
+		if g.Dot == Pairs {
+			add = "i16x8.add"
 		}
+		g.set(sum, g.total(t, bin(add, get("%s", sum), get("u%d", r)), get("u%d", r+2), x))
 	}
 }
 
@@ -305,17 +322,15 @@ func (g *generator) directColumns(t weightType, cols int) {
 		g.set(fmt.Sprint("w", i), o.expr)
 	}
 	for c := range cols {
-		x, sum := get("x%d", c), g.start(t, get("x%d", c))
+		x := get("x%d", c)
+		sum, low := g.start(t, x), ints(0)
 		for i, o := range first {
 			sum = g.dot(sum, load(x, 16*o.x), get("w%d", i))
 		}
-		if len(second) > 0 {
-			sum = g.between(sum, x)
-		}
 		for i, o := range second {
-			sum = g.dot(sum, load(x, 16*o.x), get("w%d", len(first)+i))
+			low = g.dot(low, load(x, 16*o.x), get("w%d", len(first)+i))
 		}
-		g.set(fmt.Sprintf("i0_%d", c), sum)
+		g.set(fmt.Sprintf("i0_%d", c), g.total(t, sum, low, x))
 	}
 }
 
@@ -364,6 +379,9 @@ func (g *generator) tile(t weightType, cols int) {
 	}
 	g.locals("v128", "w0", "w1", "v")
 	g.sumLocals(2, cols)
+	for r := range 2 {
+		g.locals("v128", numbered(fmt.Sprintf("j%d_", r), cols)...)
+	}
 	for c := 1; c < cols; c++ {
 		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
 	}
@@ -376,22 +394,26 @@ func (g *generator) tile(t weightType, cols int) {
 			}
 		}
 		for i, o := range append(first, second...) {
-			if i == len(first) {
-				for c := range cols {
-					for r := range 2 {
-						sum := fmt.Sprintf("i%d_%d", r, c)
-						g.set(sum, g.between(get("%s", sum), get("x%d", c)))
-					}
-				}
+			sums := "i%d_%d"
+			if i >= len(first) {
+				sums = "j%d_%d"
 			}
 			g.set("w0", load(get("w"), 32*i))
 			g.set("w1", load(get("w"), 32*i+16))
 			for c := range cols {
 				g.set("v", load(get("x%d", c), 16*o.x))
 				for r := range 2 {
-					sum := fmt.Sprintf("i%d_%d", r, c)
-					g.set(sum, g.dot(get("%s", sum), get("v"), get("w%d", r)))
+					before := get(sums, r, c)
+					if i == len(first) {
+						before = ints(0)
+					}
+					g.set(fmt.Sprintf(sums, r, c), g.dot(before, get("v"), get("w%d", r)))
 				}
+			}
+		}
+		for c := range cols {
+			for r := range 2 {
+				g.set(fmt.Sprintf("i%d_%d", r, c), g.total(t, get("i%d_%d", r, c), get("j%d_%d", r, c), get("x%d", c)))
 			}
 		}
 		g.accumulate(t, 2, cols, func(r int) string { return load(get("w"), 32*n+16*r) }, func(r int) string { return load(get("w"), 32*n+32+16*r) })

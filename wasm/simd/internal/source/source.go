@@ -1,10 +1,10 @@
 // Package source writes the tab's kernels in WebAssembly's text format.
 //
 // They compute what the kernels of exec/cpu/kernel compute, over Go's own
-// memory: all addresses are Go's. There are four modules: with plain SIMD (which
-// every browser of today has) or relaxed SIMD (whose dot product of bytes is one
-// instruction on most processors), and over a memory of one thread or a shared
-// one, for a page that is cross-origin isolated.
+// memory: all addresses are Go's. There are six modules: with plain SIMD (which
+// every browser of today has) or relaxed SIMD and one of its two dot products,
+// over a memory of one thread or a shared one, for a page that is cross-origin
+// isolated.
 //
 // # Activations
 //
@@ -35,23 +35,40 @@ import (
 	"strings"
 )
 
+// A Dot is how bytes are multiplied.
+type Dot int
+
+// Words takes plain SIMD. Relaxed SIMD's dot product has two forms: Pairs adds
+// products by two in 16 bits, one instruction on every x86, Fours by four in 32 bits,
+// one instruction where the processor has a dot product of bytes, five elsewhere.
+const (
+	Words Dot = iota
+	Pairs
+	Fours
+)
+
 // Options choose one of the modules.
-type Options struct{ Relaxed, Shared bool }
+type Options struct {
+	Dot    Dot
+	Shared bool
+}
 
 // All are the modules by the names of their files.
 func All() map[string]Options {
-	return map[string]Options{
-		"kernels.wasm":                {},
-		"kernels_relaxed.wasm":        {Relaxed: true},
-		"kernels_shared.wasm":         {Shared: true},
-		"kernels_relaxed_shared.wasm": {Relaxed: true, Shared: true},
+	all := map[string]Options{}
+	for dot, name := range map[Dot]string{Words: "words", Pairs: "pairs", Fours: "fours"} {
+		all["kernels_"+name+".wasm"] = Options{Dot: dot}
+		all["kernels_"+name+"_shared.wasm"] = Options{Dot: dot, Shared: true}
 	}
+	return all
 }
 
 type generator struct {
 	Options
 	text strings.Builder
 }
+
+func (g *generator) relaxed() bool { return g.Dot != Words }
 
 func (g *generator) line(format string, args ...any) { fmt.Fprintf(&g.text, format+"\n", args...) }
 
@@ -65,14 +82,19 @@ func Module(o Options) string {
 		g.line(`(import "go" "mem" (memory 1))`)
 	}
 	g.arrange()
+	if o.Dot != Words {
+		// 65534 where sums of two saturate at 16 bits: x86 without a dot product of bytes.
+		g.line(`(func (export "probe") (result i32) (i32x4.extract_lane 0 (i32x4.relaxed_dot_i8x16_i7x16_add_s %s %s %s)))`, bytes(127), bytes(-1), ints(0))
+	}
 	for _, t := range types {
 		g.products(t)
 	}
 	g.floats()
 	g.rows()
 	g.caches()
+	g.threads()
 	g.line(")")
-	return g.text.String()
+	return hoist(g.text.String())
 }
 
 // Pieces of expressions.
@@ -116,7 +138,7 @@ func floats(v any) string { return fill("f32x4", v, 4) }
 
 // madd is a·b + c, in one instruction where the processor has it.
 func (g *generator) madd(a, b, c string) string {
-	if g.Relaxed {
+	if g.relaxed() {
 		return "(f32x4.relaxed_madd " + a + " " + b + " " + c + ")"
 	}
 	return bin("f32x4.add", c, bin("f32x4.mul", a, b))

@@ -64,7 +64,7 @@ var ops = map[string]op{
 	"f32x4.nearest":     simd(106), "f32x4.abs": simd(224), "f32x4.neg": simd(225), "f32x4.add": simd(228), "f32x4.sub": simd(229), "f32x4.mul": simd(230), "f32x4.div": simd(231),
 	"f32x4.min": simd(232), "f32x4.max": simd(233), "f32x4.pmin": simd(234), "f32x4.pmax": simd(235),
 	"i32x4.trunc_sat_f32x4_s": simd(248), "f32x4.convert_i32x4_s": simd(250),
-	"f32x4.relaxed_madd": simd(0x105), "i32x4.relaxed_dot_i8x16_i7x16_add_s": simd(0x113),
+	"f32x4.relaxed_madd": simd(0x105), "i16x8.relaxed_dot_i8x16_i7x16_s": simd(0x112), "i32x4.relaxed_dot_i8x16_i7x16_add_s": simd(0x113),
 
 	"memory.atomic.notify": {atomicPrefix, 0x00, atomic, 2}, "memory.atomic.wait32": {atomicPrefix, 0x01, atomic, 2},
 	"i32.atomic.load": {atomicPrefix, 0x10, atomic, 2}, "i32.atomic.store": {atomicPrefix, 0x17, atomic, 2},
