@@ -60,10 +60,12 @@ func startThreads() int {
 		return nil
 	})
 	start.Invoke(float64(uintptr(unsafe.Pointer(&pool.words[0])))).Call("then", done)
+	patience := time.NewTimer(10 * time.Second)
+	defer patience.Stop()
 	select {
 	case pool.count = <-ready:
 		done.Release()
-	case <-time.After(10 * time.Second): // the callback stays: it may yet be called
+	case <-patience.C: // the callback stays: it may yet be called
 		pool.count = 1
 	}
 	return Threads()

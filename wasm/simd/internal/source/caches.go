@@ -13,7 +13,7 @@ func (g *generator) caches() {
 // decodeHalves is Variant.DecodeF16: any n, infinities and NaN as they are.
 func (g *generator) decodeHalves() {
 	g.line(`(func (export "decode_f16")%s`, params("dst", "src", "n"))
-	g.locals("v128", "h")
+	g.locals("v128", "h", "half")
 	decoded := bin("v128.or", halves(get("h")), bin("v128.and", ints("0x7f800000"),
 		bin("i32x4.eq", bin("v128.and", get("h"), ints("0x7c00")), ints("0x7c00"))))
 	g.while("four", bin("i32.ge_s", get("n"), number(4)), func() {

@@ -140,7 +140,7 @@ func (g *generator) vecFloat(kind, n int) {
 	t := floatTypes[kind]
 	g.line(`(func (export "vec_%s_%d")%s`, t.name, n, params("y", "ldy", "w0", "stride", "x0", "ldx", "groups"))
 	g.locals("i32", append(numbered("w", 4)[1:], numbered("x", n)[1:]...)...)
-	g.locals("v128", append(append(numbered("s", n), numbered("v", 4)...), numbered("u", 4)...)...)
+	g.locals("v128", append(append(append(numbered("s", n), numbered("v", 4)...), numbered("u", 4)...), "half")...)
 	g.strides("ldy", "ldx")
 	g.rowPointers("w", "stride", 4)
 	g.rowPointers("x", "ldx", n)
@@ -171,7 +171,7 @@ func (g *generator) unpackFloat(kind int) {
 	t := floatTypes[kind]
 	g.line(`(func (export "unpack_%s")%s`, t.name, params("dst", "w0", "stride", "groups"))
 	g.locals("i32", numbered("w", 4)[1:]...)
-	g.locals("v128", append(numbered("v", 4), numbered("u", 4)...)...)
+	g.locals("v128", append(append(numbered("v", 4), numbered("u", 4)...), "half")...)
 	g.rowPointers("w", "stride", 4)
 	g.set("groups", times(get("groups"), 4))
 	g.while("group", get("groups"), func() {

@@ -195,7 +195,7 @@ func (g *generator) readGroup(t weightType, r int) {
 }
 
 func (g *generator) groupLocals(t weightType, rows int) {
-	g.locals("v128", append(numbered("v", 4), numbered("u", 4)...)...)
+	g.locals("v128", append(append(numbered("v", 4), numbered("u", 4)...), "half")...)
 	for r := range rows {
 		g.locals("v128", numbered(fmt.Sprintf("t%d_", r), t.quants/4)...)
 	}
