@@ -16,6 +16,7 @@ import (
 	"github.com/potluck-llm/potluck/bench"
 	"github.com/potluck-llm/potluck/safetensors"
 	"github.com/potluck-llm/potluck/shard"
+	"github.com/potluck-llm/potluck/token"
 )
 
 // run executes a command line with an input and returns what it printed.
@@ -111,7 +112,7 @@ func TestTokenizeBothWays(t *testing.T) {
 		require.Equal(t, texts[i], text)
 	}
 	// One line too many bytes is an error, not a cut.
-	_, err = run(t, `"`+strings.Repeat("x", maxLine)+`"`, "tokenize")
+	_, err = run(t, `"`+strings.Repeat("x", token.MaxLine)+`"`, "tokenize")
 	require.ErrorContains(t, err, "too long")
 }
 

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -12,9 +10,6 @@ import (
 	"github.com/potluck-llm/potluck/token"
 	"github.com/potluck-llm/potluck/token/chat"
 )
-
-// maxLine is the longest line that tokenize and template read.
-const maxLine = 64 << 20
 
 func tokenizeCommand() *cobra.Command {
 	var modelName, file string
@@ -32,7 +27,7 @@ With --decode it reads arrays and prints strings.`,
 			if err != nil {
 				return err
 			}
-			return eachLine(cmd.InOrStdin(), cmd.OutOrStdout(), func(line []byte) (any, error) {
+			return token.EachLine(cmd.InOrStdin(), cmd.OutOrStdout(), func(line []byte) (any, error) {
 				if decode {
 					var ids []int32
 					if err := json.Unmarshal(line, &ids); err != nil {
@@ -72,28 +67,6 @@ func tokenizerOf(cmd *cobra.Command, modelName, file string) (*token.Tokenizer, 
 		return nil, err
 	}
 	return needTokenizer(src.Manifest())
-}
-
-// eachLine turns every line of in into a line of JSON.
-func eachLine(in io.Reader, out io.Writer, turn func(line []byte) (any, error)) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	w := bufio.NewWriter(out)
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	for n := 1; lines.Scan(); n++ {
-		value, err := turn(lines.Bytes())
-		if err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		if err := encoder.Encode(value); err != nil {
-			return err
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return err
-	}
-	return w.Flush()
 }
 
 func templateCommand() *cobra.Command {

@@ -182,37 +182,15 @@ func (r *reader) layer(config *model.Config, part model.LayerPart) *layer {
 func (r *reader) experts(config *model.Config, part model.LayerPart) []expertGroup {
 	gateUp, down := r.tensor(model.LayerName(part.Layer, "experts.gate_up")), r.tensor(model.LayerName(part.Layer, "experts.down"))
 	var groups []expertGroup
-	g, d := cursor{parts: gateUp.parts, per: 2 * config.MoE.FFN}, cursor{parts: down.parts, per: config.Hidden}
+	g, d := quant.Groups{Parts: gateUp.parts, Rows: 2 * config.MoE.FFN}, quant.Groups{Parts: down.parts, Rows: config.Hidden}
 	for e := 0; e < part.ExpertCount && r.err == nil; {
-		count := min(g.left(), d.left(), part.ExpertCount-e)
+		count := min(g.Left(), d.Left(), part.ExpertCount-e)
 		if count < 1 {
 			r.err = fmt.Errorf("layer %d: expert %d does not lie whole in one piece", part.Layer, part.ExpertFirst+e)
 			break
 		}
-		groups = append(groups, expertGroup{part.ExpertFirst + e, count, g.take(count), d.take(count)})
+		groups = append(groups, expertGroup{part.ExpertFirst + e, count, g.Take(count), d.Take(count)})
 		e += count
 	}
 	return groups
-}
-
-// A cursor walks over row ranges, per rows an expert.
-type cursor struct {
-	parts []quant.Matrix
-	per   int
-	row   int
-}
-
-func (c *cursor) left() int {
-	if len(c.parts) == 0 {
-		return 0
-	}
-	return (c.parts[0].Rows - c.row) / c.per
-}
-
-func (c *cursor) take(count int) quant.Matrix {
-	m := c.parts[0].RowRange(c.row, count*c.per)
-	if c.row += count * c.per; c.row == c.parts[0].Rows {
-		c.parts, c.row = c.parts[1:], 0
-	}
-	return m
 }

@@ -334,15 +334,15 @@ func (r *recorder) route(layer int) {
 // experts records the chosen experts' part, group by group in ascending order.
 func (r *recorder) experts(part model.LayerPart) {
 	c, m := r.config, r.config.MoE
-	up := walk{parts: r.found[name(part.Layer, "experts.gate_up")], per: 2 * m.FFN}
-	down := walk{parts: r.found[name(part.Layer, "experts.down")], per: c.Hidden}
+	up := quant.Groups{Parts: r.found[name(part.Layer, "experts.gate_up")], Rows: 2 * m.FFN}
+	down := quant.Groups{Parts: r.found[name(part.Layer, "experts.down")], Rows: c.Hidden}
 	for e := 0; e < part.ExpertCount && r.err == nil; {
-		count := min(up.left(), down.left(), part.ExpertCount-e)
+		count := min(up.Left(), down.Left(), part.ExpertCount-e)
 		if count < 1 {
 			r.err = fmt.Errorf("layer %d: expert %d does not lie whole in one piece", part.Layer, part.ExpertFirst+e)
 			return
 		}
-		r.expertGroup(part.ExpertFirst+e, count, up.take(count), down.take(count))
+		r.expertGroup(part.ExpertFirst+e, count, up.Take(count), down.Take(count))
 		e += count
 	}
 }
@@ -361,26 +361,4 @@ func (r *recorder) expertGroup(first, count int, up, down quant.Matrix) {
 	quants, scales = r.planes(down)
 	r.dispatch(r.pipeline("experts_down", down.Type.String()), ceil(c.Hidden, 64/r.lanes), 1, 1,
 		[8]uint32{uint32(c.Hidden), uint32(down.Cols / quant.BlockSize), uint32(k), uint32(first), uint32(count)}, quants, scales, r.expertAct, r.ids, r.weights, r.hidden)
-}
-
-// walk takes whole experts off row ranges.
-type walk struct {
-	parts []quant.Matrix
-	per   int
-	row   int
-}
-
-func (w *walk) left() int {
-	if len(w.parts) == 0 {
-		return 0
-	}
-	return (w.parts[0].Rows - w.row) / w.per
-}
-
-func (w *walk) take(count int) quant.Matrix {
-	m := w.parts[0].RowRange(w.row, count*w.per)
-	if w.row += count * w.per; w.row == w.parts[0].Rows {
-		w.parts, w.row = w.parts[1:], 0
-	}
-	return m
 }

@@ -7,7 +7,6 @@
 package chat
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/potluck-llm/potluck/token"
 	"github.com/potluck-llm/potluck/token/jinja"
 )
 
@@ -184,13 +184,10 @@ func normaliseCalls(calls jinja.Value) (jinja.Value, error) {
 	return out, nil
 }
 
-// maxLine is the longest line that RenderLines and ParseLines read.
-const maxLine = 64 << 20
-
 // RenderLines renders one JSON object of variables a line and writes one JSON
 // string, or {"error": …}, a line.
 func RenderLines(t *Template, in io.Reader, out io.Writer) error {
-	return eachLine(in, out, func(line []byte) (any, error) {
+	return token.EachLine(in, out, func(line []byte) (any, error) {
 		v, err := jinja.FromJSON(line)
 		if err != nil {
 			return nil, err
@@ -215,7 +212,7 @@ func RenderLines(t *Template, in io.Reader, out io.Writer) error {
 // ParseLines parses {"raw", "tools", "starts_in_reasoning"} a line and writes
 // {"reasoning", "content", "tool_calls"} a line.
 func ParseLines(t *Template, in io.Reader, out io.Writer) error {
-	return eachLine(in, out, func(line []byte) (any, error) {
+	return token.EachLine(in, out, func(line []byte) (any, error) {
 		var request struct {
 			Raw    string          `json:"raw"`
 			Tools  json.RawMessage `json:"tools"`
@@ -230,22 +227,4 @@ func ParseLines(t *Template, in io.Reader, out io.Writer) error {
 		}
 		return t.Parse(request.Raw, request.Tools, mode), nil
 	})
-}
-
-func eachLine(in io.Reader, out io.Writer, turn func(line []byte) (any, error)) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(make([]byte, 64<<10), maxLine)
-	w := bufio.NewWriter(out)
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	for n := 1; lines.Scan(); n++ {
-		v, err := turn(lines.Bytes())
-		if err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		if err := encoder.Encode(v); err != nil {
-			return err
-		}
-	}
-	return errors.Join(lines.Err(), w.Flush())
 }

@@ -432,7 +432,7 @@ func jsonString(b *strings.Builder, s string, ascii bool) {
 			b.WriteString(`\b`)
 		case r == '\f':
 			b.WriteString(`\f`)
-		case r < ' ' || ascii && r == 0x7f && false || ascii && r > 0x7e && r < 0x10000 && r != 0x7f:
+		case r < ' ' || ascii && r > 0x7f && r < 0x10000: // 0x7f stays, as Python's json writes it
 			fmt.Fprintf(b, `\u%04x`, r)
 		case ascii && r >= 0x10000:
 			high, low := utf16(r)
