@@ -14,7 +14,7 @@ func TestGroups(t *testing.T) {
 		for i := range values {
 			values[i] = float32(first + i/2)
 		}
-		data := make([]byte, 4*len(values))
+		data := make([]byte, quant.F32.Bytes(rows, 2))
 		quant.EncodeF32(data, values)
 		m, err := quant.NewMatrix(quant.F32, rows, 2, data)
 		require.NoError(t, err)
