@@ -53,9 +53,6 @@ func roundHalf(x *float32, n int32) int32
 //go:wasmimport kernels decode_f16
 func decodeF16(dst *float32, src *uint16, n int32)
 
-//go:wasmimport kernels encode_f16
-func encodeF16(dst *uint16, src *float32, n int32)
-
 //go:wasmimport kernels decode_keys8
 func decodeKeys8(dst *float32, src *int8, scales *float32, blocks int32)
 
@@ -72,25 +69,22 @@ func unpackF16(dst *float32, src *byte, stride, groups int32)
 func unpackBF16(dst *float32, src *byte, stride, groups int32)
 
 //go:wasmimport kernels dot_float_1
-func dotFloat1(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
+func dotFloatOf1(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
 
 //go:wasmimport kernels dot_float_2
-func dotFloat2(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
+func dotFloatOf2(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
 
 //go:wasmimport kernels dot_float_3
-func dotFloat3(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
+func dotFloatOf3(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
 
 //go:wasmimport kernels dot_float_4
-func dotFloat4(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
+func dotFloatOf4(y *float32, ldy int32, a *float32, lda int32, b *float32, ldb, k, add int32)
 
 //go:wasmimport kernels dot_float4_1
 func dotFloat4Of1(y *float32, ldy, ystep int32, a *float32, lda int32, b *float32, ldb, step, k, add int32)
 
 //go:wasmimport kernels dot_float4_2
 func dotFloat4Of2(y *float32, ldy, ystep int32, a *float32, lda int32, b *float32, ldb, step, k, add int32)
-
-//go:wasmimport kernels dot_float4_3
-func dotFloat4Of3(y *float32, ldy, ystep int32, a *float32, lda int32, b *float32, ldb, step, k, add int32)
 
 //go:wasmimport kernels vec_f32_1
 func vecF32x1(y *float32, ldy int32, w *byte, stride int32, x *float32, ldx, groups int32)

@@ -10,8 +10,12 @@ import (
 	"github.com/potluck-llm/potluck/quant"
 )
 
-// lanes of a vector.
-const lanes = 4
+// lanes of a vector; panel is how many rows products of floats take, by several
+// calls. The more, the less often attention decodes keys and values.
+const (
+	lanes = 4
+	panel = 16
+)
 
 // Register adds the kernels that the glue has instantiated and returns their
 // name, "" where the browser has no vectors. It starts the threads that help.
@@ -21,7 +25,7 @@ func Register() string {
 		return ""
 	}
 	v := kernel.Reference()
-	v.Name, v.Rank, v.Lanes, v.Panel = name.String(), 10, lanes, 4
+	v.Name, v.Rank, v.Lanes, v.Panel = name.String(), 10, lanes, panel
 	group := int(groupBytes())
 	v.ArrangedBytes = func(blocks int) int { return (blocks + 3) / 4 * group }
 	v.Arrange = func(dst *byte, x *float32, blocks int) { arrange(dst, x, int32(blocks)) }
@@ -38,24 +42,41 @@ func Register() string {
 	v.DecodeValues8 = func(dst *float32, src *int8, scales *float32, blocks int) {
 		decodeValues8(dst, src, scales, int32(blocks))
 	}
+	v.Add = func(y, x *float32, n int) { add(y, x, int32(n)) }
+	v.RoundHalf = func(x *float32, n int) bool { return roundHalf(x, int32(n)) != 0 }
 	v.UnpackF32, v.UnpackF16, v.UnpackBF16 = unpackOf(unpackF32), unpackOf(unpackF16), unpackOf(unpackBF16)
 	v.VecF32 = vecsOf(vecF32x1, vecF32x2, vecF32x3, vecF32x4)
 	v.VecF16 = vecsOf(vecF16x1, vecF16x2, vecF16x3, vecF16x4)
 	v.VecBF16 = vecsOf(vecBF16x1, vecBF16x2, vecBF16x3, vecBF16x4)
 	v.DotFloat, v.DotFloat4 = nil, nil
-	for _, dot := range []func(*float32, int32, *float32, int32, *float32, int32, int32, int32){dotFloat1, dotFloat2, dotFloat3, dotFloat4} {
-		v.DotFloat = append(v.DotFloat, func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
-			dot(y, int32(ldy), a, int32(lda), b, int32(ldb), int32(k), int32(add))
-		})
-	}
-	for _, dot := range []func(*float32, int32, int32, *float32, int32, *float32, int32, int32, int32, int32){dotFloat4Of1, dotFloat4Of2, dotFloat4Of3} {
-		v.DotFloat4 = append(v.DotFloat4, func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
-			dot(y, int32(ldy), int32(ystep), a, int32(lda), b, int32(ldb), int32(step), int32(k), int32(add))
-		})
+	for n := 1; n <= panel; n++ {
+		v.DotFloat, v.DotFloat4 = append(v.DotFloat, dotFloat(n)), append(v.DotFloat4, dotFloat4(n))
 	}
 	kernel.Register(v)
 	return v.Name
 }
+
+// dotFloat takes n rows, at most four a call.
+func dotFloat(n int) func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
+	calls := [...]func(*float32, int32, *float32, int32, *float32, int32, int32, int32){dotFloatOf1, dotFloatOf2, dotFloatOf3, dotFloatOf4}
+	return func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
+		for at := 0; at < n; at += len(calls) {
+			calls[min(n-at, len(calls))-1](row(y, at*ldy), int32(ldy), row(a, at*lda), int32(lda), b, int32(ldb), int32(k), int32(add))
+		}
+	}
+}
+
+// dotFloat4 takes n rows, at most two a call: with three, sums do not fit the registers.
+func dotFloat4(n int) func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
+	calls := [...]func(*float32, int32, int32, *float32, int32, *float32, int32, int32, int32, int32){dotFloat4Of1, dotFloat4Of2}
+	return func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
+		for at := 0; at < n; at += len(calls) {
+			calls[min(n-at, len(calls))-1](row(y, at*ldy), int32(ldy), int32(ystep), row(a, at*lda), int32(lda), b, int32(ldb), int32(step), int32(k), int32(add))
+		}
+	}
+}
+
+func row(p *float32, at int) *float32 { return (*float32)(unsafe.Add(unsafe.Pointer(p), 4*at)) }
 
 func unpackOf(f func(*float32, *byte, int32, int32)) func(*float32, *byte, int, int) {
 	return func(dst *float32, src *byte, stride, groups int) { f(dst, src, int32(stride), int32(groups)) }

@@ -81,11 +81,11 @@ func (t *rowsTask) span(from, to int) {
 		case opSwiGLU:
 			k.swiGLU(t.y[i*dim:(i+1)*dim], t.x[2*i*dim:2*(i+1)*dim])
 		case opAdd:
-			add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
+			k.add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
 		case opBias:
-			add(t.y[i*dim:(i+1)*dim], t.x[:dim])
+			k.add(t.y[i*dim:(i+1)*dim], t.x[:dim])
 		case opRound:
-			quant.RoundRow(t.x[i*dim : (i+1)*dim])
+			k.round(t.x[i*dim : (i+1)*dim])
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (e *Engine) Add(y, x []float32) {
 	const dim = 1024
 	n := len(y) / dim
 	e.eachRow(rowsArgs{op: opAdd, y: y, x: x, dim: dim}, n)
-	add(y[n*dim:], x[n*dim:])
+	e.k.add(y[n*dim:], x[n*dim:])
 }
 
 // AddBias adds b to each of n rows of dim.
@@ -147,9 +147,13 @@ func (e *Engine) AddBias(y, b []float32, n, dim int) {
 	e.eachRow(rowsArgs{op: opBias, y: y, x: b, dim: dim}, n)
 }
 
-func add(y, x []float32) {
+func (v *Variant) add(y, x []float32) {
 	x = x[:len(y)]
 	i := 0
+	if whole := len(y) &^ 15; v.Add != nil && whole > 0 {
+		v.Add(&y[0], &x[0], whole)
+		i = whole
+	}
 	for ; i+4 <= len(y); i += 4 {
 		y, x := y[i:i+4:i+4], x[i:i+4:i+4]
 		y[0] += x[0]
@@ -160,6 +164,17 @@ func add(y, x []float32) {
 	for ; i < len(y); i++ {
 		y[i] += x[i]
 	}
+}
+
+// round is quant.RoundRow. A row whose numbers are all of a half's size needs no
+// scale: its parts can be rounded by themselves.
+func (v *Variant) round(x []float32) {
+	whole := len(x) &^ 15
+	if v.RoundHalf == nil || whole == 0 || quant.RowScale(x[whole:]) != 0 || !v.RoundHalf(&x[0], whole) {
+		quant.RoundRow(x)
+		return
+	}
+	quant.RoundRow(x[whole:])
 }
 
 // RoundF16 rounds each of n rows of dim as quant.RoundRow does: to halves times

@@ -111,6 +111,12 @@ type Variant struct {
 	// Max of n floats, n a multiple of 16, n > 0.
 	Max func(x *float32, n int) float32
 
+	// Add, optional, computes y += x for n floats, n a multiple of 16.
+	Add func(y, x *float32, n int)
+	// RoundHalf, optional, rounds n floats, a multiple of 16, to the nearest halves
+	// and tells so; if any is not below 32768 in size, it leaves all as they are.
+	RoundHalf func(x *float32, n int) bool
+
 	// Peak, optional, does nothing but 8-bit multiply-adds, from registers to
 	// registers: PeakOps of them a round, rounds > 0. It measures what no product
 	// can exceed.
@@ -132,7 +138,7 @@ func Register(v Variant) {
 	}
 	v.fill()
 	for _, n := range []int{len(v.Dot4), len(v.Dot8), len(v.DotMin), len(v.DotFloat)} {
-		if n < v.Panel {
+		if n < v.Panel && (v.Planar == nil || len(v.DotFloat) < v.Panel) {
 			panic(fmt.Sprintf("kernel variant %q: %d products for %d rows a panel", v.Name, n, v.Panel))
 		}
 	}

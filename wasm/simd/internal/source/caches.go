@@ -5,7 +5,6 @@ import "fmt"
 // caches are the kernels that read keys and values.
 func (g *generator) caches() {
 	g.decodeHalves()
-	g.encodeHalves()
 	g.decodeKeys()
 	g.decodeValues()
 }
@@ -29,30 +28,6 @@ func (g *generator) decodeHalves() {
 		g.add("dst", 4)
 		g.add("src", 2)
 		g.add("n", -1)
-	})
-	g.line(")")
-}
-
-// encodeHalves writes n numbers, a multiple of 8, as halves; sizes from 65520 on
-// become infinite.
-func (g *generator) encodeHalves() {
-	g.line(`(func (export "encode_f16")%s`, params("dst", "src", "n"))
-	g.locals("v128", "v", "u", "a", "b")
-	// A half's bits are those of v·2^-112, its exponent's bias moved, 13 lower.
-	bits := func(to string, offset int) {
-		g.set("v", load(get("src"), offset))
-		g.set("v", bin("f32x4.pmin", floats(65536), bin("f32x4.pmax", floats(-65536), get("v"))))
-		g.set("v", g.half())
-		shifted := bin("i32x4.shr_u", bin("f32x4.mul", "(f32x4.abs "+get("v")+")", floats("0x1p-112")), number(13))
-		g.set(to, bin("v128.or", shifted, bin("i32x4.shl", bin("i32x4.shr_u", get("v"), number(31)), number(15))))
-	}
-	g.while("eight", bin("i32.gt_s", get("n"), number(0)), func() {
-		bits("a", 0)
-		bits("b", 16)
-		g.store("v128.store", get("dst"), 0, bin("i16x8.narrow_i32x4_u", get("a"), get("b")))
-		g.add("dst", 16)
-		g.add("src", 32)
-		g.add("n", -8)
 	})
 	g.line(")")
 }

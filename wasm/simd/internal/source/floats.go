@@ -7,7 +7,7 @@ const floatRows = 4
 
 // wideRows is how many it takes with four vectors of columns at a time: their
 // sums fill the registers.
-const wideRows = 3
+const wideRows = 2
 
 // floatTypes are float weights, and how four of them become a vector.
 var floatTypes = []struct {

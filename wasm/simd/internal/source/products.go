@@ -230,83 +230,99 @@ func (g *generator) sumLocals(rows, cols int) {
 	}
 }
 
-// direct multiplies rows of weights as they lie with cols rows of activations.
-func (g *generator) direct(t weightType, rows, cols int) {
-	g.line("(func $%s_%dx%d%s", t.name, rows, cols, params("y", "ldy", "q0", "d0", "blocks", "x0", "ldx"))
-	g.locals("i32", "b")
-	for r := 1; r < rows; r++ {
-		g.locals("i32", fmt.Sprint("q", r), fmt.Sprint("d", r))
-	}
+// streams is how many rows one row of activations is multiplied with at a time.
+// They lie far apart: memory is read faster in several streams than in one.
+const streams = 4
+
+// columns multiplies one row of weights as it lies with cols rows of activations.
+func (g *generator) columns(t weightType, cols int) {
+	g.line("(func $%s_1x%d%s", t.name, cols, params("y", "ldy", "q0", "d0", "blocks", "x0", "ldx"))
 	for c := 1; c < cols; c++ {
 		g.locals("i32", fmt.Sprint("x", c))
 	}
-	g.groupLocals(t, rows)
-	g.sumLocals(rows, cols)
+	g.groupLocals(t, 1)
+	g.sumLocals(1, cols)
 	first, second := g.operands(t, 0)
-	if cols > 1 {
-		g.locals("v128", numbered("w", len(first)+len(second))...)
-	}
-	if rows == 2 {
-		g.set("q1", bin("i32.add", get("q0"), times(get("blocks"), t.quants)))
-		g.set("d1", bin("i32.add", get("d0"), times(get("blocks"), t.scales)))
-	}
+	g.locals("v128", numbered("w", len(first)+len(second))...)
 	for c := 1; c < cols; c++ {
 		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
 	}
-	g.set("b", get("blocks"))
-	g.while("group", bin("i32.gt_s", get("b"), number(0)), func() {
-		for r := range rows {
-			g.readGroup(t, r)
-		}
-		if cols == 1 {
-			g.directColumn(t, rows)
-		} else {
-			g.directColumns(t, cols)
-		}
-		g.accumulate(t, rows, cols, func(r int) string { return get("s%d", r) }, func(r int) string { return get("m%d", r) })
-		for r := range rows {
-			g.add(fmt.Sprint("q", r), 4*t.quants)
-			g.add(fmt.Sprint("d", r), 4*t.scales)
-		}
+	g.while("group", bin("i32.gt_s", get("blocks"), number(0)), func() {
+		g.readGroup(t, 0)
+		g.directColumns(t, cols)
+		g.accumulate(t, 1, cols, func(int) string { return get("s0") }, func(int) string { return get("m0") })
+		g.add("q0", 4*t.quants)
+		g.add("d0", 4*t.scales)
 		for c := range cols {
 			g.add(fmt.Sprint("x", c), g.groupBytes())
 		}
-		g.add("b", -4)
+		g.add("blocks", -4)
 	})
-	g.results(rows, cols)
+	g.results(1, cols)
 	g.line(")")
 }
 
-// directColumn reads each vector of activations once for all rows. Two chains of
-// sums a row hide what an addition takes.
-func (g *generator) directColumn(t weightType, rows int) {
+// rowsApart multiplies streams rows of weights, gap rows apart, with one row of
+// activations.
+func (g *generator) rowsApart(t weightType) {
+	g.line("(func $%s_apart%s", t.name, params("y", "q0", "d0", "blocks", "x0", "gap"))
+	for r := 1; r < streams; r++ {
+		g.locals("i32", fmt.Sprint("q", r), fmt.Sprint("d", r))
+	}
+	g.locals("i32", "qgap", "dgap")
+	g.groupLocals(t, streams)
+	g.sumLocals(streams, 1)
+	g.set("qgap", bin("i32.mul", get("gap"), times(get("blocks"), t.quants)))
+	g.set("dgap", bin("i32.mul", get("gap"), times(get("blocks"), t.scales)))
+	g.rowPointers("q", "qgap", streams)
+	g.rowPointers("d", "dgap", streams)
+	g.while("group", bin("i32.gt_s", get("blocks"), number(0)), func() {
+		for pair := 0; pair < streams; pair += 2 { // what a pair's rows need fits the registers
+			g.readGroup(t, pair)
+			g.readGroup(t, pair+1)
+			g.pairSums(t, pair)
+		}
+		g.accumulate(t, streams, 1, func(r int) string { return get("s%d", r) }, func(r int) string { return get("m%d", r) })
+		for r := range streams {
+			g.add(fmt.Sprint("q", r), 4*t.quants)
+			g.add(fmt.Sprint("d", r), 4*t.scales)
+		}
+		g.add("x0", g.groupBytes())
+		g.add("blocks", -4)
+	})
+	for r := range streams {
+		g.store("f32.store", bin("i32.add", get("y"), times(get("gap"), 4*r)), 0, across(get("a%d_0", r)))
+	}
+	g.line(")")
+}
+
+// pairSums reads each vector of activations once for two rows. Two chains of sums
+// a row hide what an addition takes.
+func (g *generator) pairSums(t weightType, pair int) {
 	x := get("x0")
 	var first, second [2][]operand
-	for r := range rows {
-		first[r], second[r] = g.operands(t, r)
-		g.set(fmt.Sprintf("i%d_0", r), g.start(t, x))
+	for r := range 2 {
+		first[r], second[r] = g.operands(t, pair+r)
+		g.set(fmt.Sprintf("i%d_0", pair+r), g.start(t, x))
 		g.set(fmt.Sprint("u", r), ints(0))
+		g.set(fmt.Sprint("u", r+2), ints(0))
 	}
 	for i, o := range first[0] {
 		g.set("v0", load(x, 16*o.x))
-		for r := range rows {
-			sum := fmt.Sprintf("i%d_0", r)
+		for r := range 2 {
+			sum := fmt.Sprintf("i%d_0", pair+r)
 			if i%2 == 1 {
 				sum = fmt.Sprint("u", r)
 			}
 			g.set(sum, g.dot(get("%s", sum), get("v0"), first[r][i].expr))
 			if len(second[0]) > 0 {
 				low := fmt.Sprint("u", r+2)
-				before := get("%s", low)
-				if i == 0 {
-					before = ints(0)
-				}
-				g.set(low, g.dot(before, get("v0"), second[r][i].expr))
+				g.set(low, g.dot(get("%s", low), get("v0"), second[r][i].expr))
 			}
 		}
 	}
-	for r := range rows {
-		sum := fmt.Sprintf("i%d_0", r)
+	for r := range 2 {
+		sum := fmt.Sprintf("i%d_0", pair+r)
 		add := "i32x4.add"
 		if g.Dot == Pairs {
 			add = "i16x8.add"
@@ -435,9 +451,9 @@ const (
 // products are a type's kernels, and what chooses between them: rows from..to-1 of
 // y[c·ldy + row], strides in bytes. scratch holds stripPairs pairs.
 func (g *generator) products(t weightType) {
-	g.direct(t, 2, 1)
+	g.rowsApart(t)
 	for cols := 1; cols <= panel; cols++ {
-		g.direct(t, 1, cols)
+		g.columns(t, cols)
 		g.tile(t, cols)
 	}
 	g.unpack(t)
@@ -465,10 +481,18 @@ func (g *generator) products(t weightType) {
 		g.add("to", -rows)
 	}
 	g.line(" (if (i32.eq %s (i32.const 1)) (then", get("n"))
-	g.while("two", bin("i32.ge_s", get("to"), number(2)), func() {
-		g.line(" (call $%s_2x1 %s %s %s %s %s %s %s)", t.name, get("y"), get("ldy"), get("q"), get("d"), get("blocks"), get("x"), get("ldx"))
-		next(2)
+	g.set("p", bin("i32.div_u", get("to"), number(streams)))
+	g.set("c", get("p"))
+	g.while("apart", get("c"), func() {
+		g.line(" (call $%s_apart %s %s %s %s %s %s)", t.name, get("y"), get("q"), get("d"), get("blocks"), get("x"), get("p"))
+		next(1)
+		g.add("c", -1)
 	})
+	g.set("c", times(get("p"), streams-1)) // these are done too
+	g.set("y", bin("i32.add", get("y"), times(get("c"), 4)))
+	g.set("q", bin("i32.add", get("q"), bin("i32.mul", get("qrow"), get("c"))))
+	g.set("d", bin("i32.add", get("d"), bin("i32.mul", get("drow"), get("c"))))
+	g.set("to", bin("i32.sub", get("to"), get("c")))
 	g.line(" ))")
 	g.line(" (if (i32.gt_u %s (i32.const %d)) (then", get("n"), panel)
 	g.while("strip", bin("i32.ge_s", get("to"), number(2)), func() {

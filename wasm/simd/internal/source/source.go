@@ -24,7 +24,7 @@
 //
 //	acc[lane] += d_w[lane]·d_x[lane] · Σ q_w·q_x      group after group, then the lanes' sum
 //
-// One row of activations is multiplied with two rows of weights at a time as
+// One row of activations is multiplied with four rows of weights at a time as
 // they lie in memory; up to four with one; more with pairs of rows that are
 // unpacked to a thread's scratch memory first. The float operations of a result
 // are the same in all three, so that its bits do not depend on what rides along.
