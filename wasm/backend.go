@@ -58,9 +58,13 @@ func newCPU() (*backend, error) {
 		return nil, err
 	}
 	readGBs, layerMs := cpu.Measure(engine, measureTime)
+	name, threads := "cpu "+engine.Variant(), simd.Threads()
+	if threads > 1 {
+		name += fmt.Sprintf(", %d threads", threads)
+	}
 	return &backend{
-		name:        "cpu " + engine.Variant(),
-		capacity:    wire.Capacity{ReadGBs: readGBs, DispatchMs: layerMs, Credit: 4, Threads: 1},
+		name:        name,
+		capacity:    wire.Capacity{ReadGBs: readGBs, DispatchMs: layerMs, Credit: 4, Threads: threads},
 		newExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
 	}, nil
 }

@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +53,12 @@ func TestTabs(t *testing.T) {
 			r.eventually("two tabs and a native worker hold layers", 90*time.Second, func() bool {
 				return r.holdingKind("browser", c.backend) == 2 && r.holdingKind("native", "cpu") == 1
 			})
+			if c.backend == "cpu" && runtime.NumCPU() > 1 { // the pages are isolated, and their policies let threads start
+				require.Equal(t, 2, r.holdingKind("browser", "cpu relaxed SIMD"))
+				for _, w := range r.cluster().Workers {
+					require.True(t, w.Kind != "browser" || strings.HasSuffix(w.Backend, " threads"), w.Backend)
+				}
+			}
 			require.Equal(t, want, r.stream(completion(story, tokens), nil))
 
 			t.Run("a tab is closed in the middle of an answer", func(t *testing.T) {
