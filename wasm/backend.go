@@ -18,7 +18,7 @@ import (
 // A backend is what computes in this tab.
 type backend struct {
 	name        string
-	capacity    wire.Capacity // Bytes is the page's
+	capacity    wire.Capacity // Bytes is the most that the page may lend; 0: no limit
 	newExecutor func() (exec.Executor, error)
 }
 
@@ -51,6 +51,10 @@ func newGPU(evenSoftware bool) (*backend, error) {
 	return &backend{name: "webgpu " + info.Name, capacity: c, newExecutor: func() (exec.Executor, error) { return webgpu.New(device), nil }}, nil
 }
 
+// memoryBytes is what weights and caches may take of the 4 GiB that a program in
+// a tab can address: pieces pass through it, too.
+const memoryBytes = 3 << 30
+
 func newCPU() (*backend, error) {
 	simd.Register()
 	engine, err := kernel.New(kernel.Options{Threads: 1})
@@ -64,7 +68,7 @@ func newCPU() (*backend, error) {
 	}
 	return &backend{
 		name:        name,
-		capacity:    wire.Capacity{ReadGBs: readGBs, DispatchMs: layerMs, Credit: 4, Threads: threads},
+		capacity:    wire.Capacity{Bytes: memoryBytes, ReadGBs: readGBs, DispatchMs: layerMs, Credit: 4, Threads: threads},
 		newExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
 	}, nil
 }

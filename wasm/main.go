@@ -51,6 +51,9 @@ func main() {
 	}
 	hello := wire.Hello{Token: o.Token, Name: o.Name, Kind: "browser", Build: version.String(), Backend: b.name, Device: o.Device, Capacity: b.capacity}
 	hello.Capacity.Bytes = o.Bytes
+	if most := b.capacity.Bytes; most > 0 {
+		hello.Capacity.Bytes = min(o.Bytes, most)
+	}
 	err = worker.Run(ctx, worker.Options{
 		Link: func(ctx context.Context) (link.Link, error) {
 			return browser.Dial(ctx, "ws"+o.Base[len("http"):]+"/v1/join")

@@ -6,9 +6,10 @@ import './wasm_exec.js';
 
 const maxPages = [65536, 32768, 16384]; // of 64 KiB; some devices reserve less
 
-// newMemory makes a memory, shared where the page may share one.
-function newMemory(initial, shared) {
+// newMemory makes a memory, shared where the page may share one that large.
+function newMemory(initial, shared, bytes) {
   for (const maximum of shared ? maxPages : []) {
+    if (maximum * 65536 < bytes) break;
     try {
       return new WebAssembly.Memory({initial, maximum, shared: true});
     } catch { /* try a smaller one */ }
@@ -64,13 +65,14 @@ function usualThreads() {
 }
 
 // startGo instantiates the program at url; go.run(instance) then runs it. The
-// kind of kernels and the number of threads are chosen where they are not given.
-export async function startGo(url, imports = {}, {kernels: kind, threads} = {}) {
+// kind of kernels and the number of threads are chosen where they are not given;
+// bytes are what the program will need beside itself.
+export async function startGo(url, imports = {}, {kernels: kind, threads, bytes = 0} = {}) {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`The worker could not be fetched: ${response.status}. Was Potluck built with make?`);
   const program = new Uint8Array(await response.arrayBuffer());
   const {pages, sections} = readSections(program);
-  const memory = newMemory(pages, self.crossOriginIsolated);
+  const memory = newMemory(pages, self.crossOriginIsolated, Math.min(bytes * 1.2, maxPages[0] * 65536));
   const kernels = await loadKernels(memory, kind);
   const module = await WebAssembly.compile(importingMemory(program, sections, memory));
   const go = new self.Go();

@@ -20,7 +20,7 @@ self.onmessage = ({data}) => {
 
 async function start(options) {
   self.potluckOptions = JSON.stringify({base: self.location.origin, ...options});
-  const {go, instance} = await startGo(new URL('potluck.wasm', import.meta.url), {gpu: gpuImports});
+  const {go, instance} = await startGo(new URL('potluck.wasm', import.meta.url), {gpu: gpuImports}, {bytes: options.bytes});
   attach(instance, go);
   await go.run(instance);
 }
