@@ -97,6 +97,7 @@ type State struct {
 	strikes   map[string]int // of workers that went, for when they come back
 	trouble   string         // why a part could not be loaded, since the room last served
 	sequences []*sequence
+	chunk     int // prompt rows in a pass, for now: fewer after one took too long
 	passes    map[uint64]*pass
 	lastSpan  uint32
 	lastPass  uint64
@@ -124,7 +125,7 @@ func New(o Options) *State {
 	if o.MaxWaiting == 0 {
 		o.MaxWaiting = 256
 	}
-	return &State{o: o, members: map[string]*Member{}, strikes: map[string]int{}, passes: map[uint64]*pass{}}
+	return &State{o: o, chunk: o.ChunkRows, members: map[string]*Member{}, strikes: map[string]int{}, passes: map[uint64]*pass{}}
 }
 
 // Step takes one event and returns what to do because of it, in order.

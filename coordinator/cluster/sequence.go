@@ -161,7 +161,7 @@ func (s *State) begin() bool {
 	p := &pass{sent: s.now}
 	var rows []wire.Row
 	var tokens []int32
-	room := s.o.ChunkRows
+	room := s.chunk
 	add := func(q *sequence, count int) {
 		first := len(rows)
 		for i := range count {
@@ -240,6 +240,9 @@ func (s *State) passDone(e PassDone) {
 	}
 	if m := s.members[e.Worker]; m != nil {
 		m.strikes = 0
+	}
+	if p.rows >= s.chunk && s.now-p.sent < s.o.PassLimit/8 {
+		s.chunk = min(2*s.chunk, s.o.ChunkRows)
 	}
 	p.stage++
 	p.sent = s.now
@@ -347,6 +350,8 @@ func (s *State) oldest() (oldest *pass) {
 // tick looks for what took too long.
 func (s *State) tick() {
 	if p := s.oldest(); p != nil && s.active != nil && s.now-p.sent > s.o.PassLimit {
+		// A slow computer would fail at as many rows again, and for ever.
+		s.chunk = max(1, min(s.chunk, p.rows/4))
 		s.slow(s.active.stages[p.stage].Worker, "pass %d unanswered for %v", p.id, s.o.PassLimit)
 		return
 	}
