@@ -53,7 +53,8 @@ func main() {
 
 // A measurement is what a page answers.
 type measurement struct {
-	Error  string `json:"error"`
+	Error  string  `json:"error"`
+	Pause  float64 `json:"pause"` // the page's longest, in ms; ours only
 	Result struct {
 		Kernels string    `json:"kernels"`
 		Threads int       `json:"threads"`
@@ -104,6 +105,9 @@ func run(o options) error {
 					return fmt.Errorf("%s with %s threads: %w", engine, threads, err)
 				}
 				fmt.Printf("%-8s %s threads (%s %d): load %.1f s, prefill %s, decode %s tok/s\n", engine, threads, m.Result.Kernels, m.Result.Threads, m.Result.LoadMs/1000, spread(m.Result.Prefill), spread(m.Result.Decode))
+				if m.Pause > 0 {
+					fmt.Printf("         the page's longest pause was %.0f ms\n", m.Pause)
+				}
 				key := engine + " " + threads
 				if sum := all[key]; sum != nil {
 					sum.Result.Prefill, sum.Result.Decode = append(sum.Result.Prefill, m.Result.Prefill...), append(sum.Result.Decode, m.Result.Decode...)
