@@ -185,13 +185,16 @@ func (g *generator) readGroup(t weightType, r int) {
 			g.set(fmt.Sprintf("t%d_%d", r, 4*part+i), w)
 		}
 	}
-	if t.scales == 2 {
+	switch t.name {
+	case "q8_0":
 		g.set(fmt.Sprint("s", r), halves("(v128.load16x4_s "+d+")"))
-		return
+	case "q4_0":
+		g.set(fmt.Sprint("s", r), normalHalfBits(bin("i32x4.shl", "(v128.load16x4_s "+d+")", number(13))))
+	default: // scale, minimum, scale, minimum …
+		g.set("v0", load(d, 0))
+		g.set(fmt.Sprint("s", r), normalHalfBits(bin("i32x4.shr_s", bin("i32x4.shl", get("v0"), number(16)), number(3))))
+		g.set(fmt.Sprint("m", r), normalHalfBits(bin("i32x4.shr_s", get("v0"), number(3))))
 	}
-	g.set("v0", load(d, 0)) // scale, minimum, scale, minimum …
-	g.set(fmt.Sprint("s", r), halfBits(bin("i32x4.shr_s", bin("i32x4.shl", get("v0"), number(16)), number(3))))
-	g.set(fmt.Sprint("m", r), halfBits(bin("i32x4.shr_s", get("v0"), number(3))))
 }
 
 func (g *generator) groupLocals(t weightType, rows int) {
@@ -303,21 +306,30 @@ func (g *generator) pairSums(t weightType, pair int) {
 	var first, second [2][]operand
 	for r := range 2 {
 		first[r], second[r] = g.operands(t, pair+r)
-		g.set(fmt.Sprintf("i%d_0", pair+r), g.start(t, x))
-		g.set(fmt.Sprint("u", r), ints(0))
-		g.set(fmt.Sprint("u", r+2), ints(0))
 	}
 	for i, o := range first[0] {
 		g.set("v0", load(x, 16*o.x))
 		for r := range 2 {
 			sum := fmt.Sprintf("i%d_0", pair+r)
+			before := get("%s", sum)
 			if i%2 == 1 {
 				sum = fmt.Sprint("u", r)
+				before = get("%s", sum)
 			}
-			g.set(sum, g.dot(get("%s", sum), get("v0"), first[r][i].expr))
+			switch i {
+			case 0:
+				before = g.start(t, x)
+			case 1:
+				before = ints(0)
+			}
+			g.set(sum, g.dot(before, get("v0"), first[r][i].expr))
 			if len(second[0]) > 0 {
 				low := fmt.Sprint("u", r+2)
-				g.set(low, g.dot(get("%s", low), get("v0"), second[r][i].expr))
+				before := get("%s", low)
+				if i == 0 {
+					before = ints(0)
+				}
+				g.set(low, g.dot(before, get("v0"), second[r][i].expr))
 			}
 		}
 	}

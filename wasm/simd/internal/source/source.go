@@ -182,12 +182,18 @@ func halves(load string) string { return halfBits(bin("i32x4.shl", load, number(
 // With float32's bias a normal half is its bits + 112 in the exponent, a
 // subnormal one its bits + 113 there, less 2^-14; each is the smaller of the two.
 // A multiplication by 2^112 would do, but subnormal operands cost many processors
-// a hundred cycles, and scales often are. Infinities become 65536.
+// a hundred cycles. Infinities become 65536.
 func halfBits(shifted string) string {
 	size := func(bits string) string { return bin("v128.and", bits, ints("0x0fffe000")) }
 	normal := bin("i32x4.add", size("(local.tee $half "+shifted+")"), ints("0x38000000"))
 	subnormal := bin("f32x4.sub", bin("i32x4.add", size(get("half")), ints("0x38800000")), floats("0x1p-14"))
 	return bin("v128.or", bin("f32x4.pmin", normal, subnormal), bin("v128.and", get("half"), ints("0x80000000")))
+}
+
+// normalHalfBits is halfBits for what is seldom subnormal, such as scales of four
+// bits: weights of such a block are below 0.001.
+func normalHalfBits(shifted string) string {
+	return bin("f32x4.mul", bin("v128.and", shifted, ints("0x8fffe000")), floats("0x1p112"))
 }
 
 // locals declares locals of a type, each name once.
