@@ -176,16 +176,17 @@ func (g generationConfig) defaults() api.Defaults {
 	return d
 }
 
-// displayName is what clients call the model.
+// displayName is what clients call the model: a file by its own name, because
+// what converters write into GGUF files says little ("Smollm2 135M 8k Mix1").
 func displayName(m *shard.Manifest, argument string) string {
+	base, isGGUF := strings.CutSuffix(filepath.Base(strings.TrimSuffix(argument, "/")), ".gguf")
 	switch {
+	case argument != "" && (isGGUF || m.Model.Name == ""):
+		return base
 	case m.Model.Name != "":
 		return m.Model.Name
-	case argument == "":
-		return "potluck-tiny"
 	}
-	base := filepath.Base(strings.TrimSuffix(argument, "/"))
-	return strings.TrimSuffix(base, ".gguf")
+	return embedded.Name
 }
 
 // slotPlan is room for slots sequences of at most positions each.

@@ -102,3 +102,20 @@ func TestPaddingIsHidden(t *testing.T) {
 		}
 	}
 }
+
+func TestDisplayName(t *testing.T) {
+	named := &shard.Manifest{Model: &model.Config{Name: "Smollm2 135M 8k Mix1"}}
+	nameless := &shard.Manifest{Model: &model.Config{}}
+	for _, c := range []struct {
+		m              *shard.Manifest
+		argument, want string
+	}{
+		{named, "models/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct.Q4_1"},
+		{named, "hf:owner/repo/file.gguf", "file"},
+		{named, "./store/", "Smollm2 135M 8k Mix1"},
+		{nameless, "./store/", "store"},
+		{nameless, "", "potluck-tiny"},
+	} {
+		require.Equal(t, c.want, displayName(c.m, c.argument))
+	}
+}
