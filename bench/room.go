@@ -196,7 +196,8 @@ func (r *Result) describe(s hub.Snapshot, src shard.Source) {
 				continue
 			}
 			r.WeightBytes += w.BytesTotal
-			r.Hops = append(r.Hops, Hop{w.Name, w.Span, w.HopMs.Queue, w.HopMs.Wire, w.HopMs.Compute, w.HopMs.Readback})
+			layers := fmt.Sprintf("%d to %d", w.LayerFirst, w.LayerFirst+w.LayerCount-1)
+			r.Hops = append(r.Hops, Hop{w.Name, layers, w.HopMs.Queue, w.HopMs.Wire, w.HopMs.Compute, w.HopMs.Readback})
 		}
 	}
 }
