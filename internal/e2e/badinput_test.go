@@ -19,16 +19,15 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/stretchr/testify/require"
 
+	"github.com/potluck-llm/potluck/internal/processtest"
 	"github.com/potluck-llm/potluck/shard"
 	"github.com/potluck-llm/potluck/wire"
 )
 
 // complaints are the lines of a log that report something bad; of connections
 // that never spoke, which orderly clients have too, only the one from there.
-func (p *process) complaints(from string) (lines []string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, line := range strings.Split(p.output.String(), "\n") {
+func complaints(p *processtest.Process, from string) (lines []string) {
+	for _, line := range strings.Split(p.Output(), "\n") {
 		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") || strings.Contains(line, "said anything") && strings.HasSuffix(line, "from="+from) {
 			lines = append(lines, line)
 		}
@@ -193,7 +192,7 @@ func TestBadInput(t *testing.T) {
 		{"a negative length", post("/v1/completions", `{"prompt":"Hi","max_tokens":-1}`), "max_tokens: is -1", "max_tokens: is -1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := len(r.serve.complaints(""))
+			before := len(complaints(r.serve, ""))
 			said := c.do()
 			if c.said != "" {
 				require.Contains(t, said, c.said)
@@ -202,9 +201,9 @@ func TestBadInput(t *testing.T) {
 			if logged == "" {
 				logged = c.said
 			}
-			r.eventually("the log says so", 5*time.Second, func() bool { return len(r.serve.complaints(said)) > before })
+			r.eventually("the log says so", 5*time.Second, func() bool { return len(complaints(r.serve, said)) > before })
 			require.Equal(t, want, r.stream(completion(question, 12), nil), "the next question")
-			lines := r.serve.complaints(said)[before:]
+			lines := complaints(r.serve, said)[before:]
 			require.Len(t, lines, 1, strings.Join(lines, "\n"))
 			require.Contains(t, strings.ReplaceAll(lines[0], `\"`, `"`), logged)
 			require.Contains(t, lines[0], "from=127.0.0.1:", "who did it")
@@ -247,8 +246,8 @@ func TestDamagedStore(t *testing.T) {
 				damage(t, p)
 			}
 			ben := r.worker("ben")
-			r.eventually("ben cannot load", 60*time.Second, func() bool { return strings.Contains(ben.text(), "span not loaded") })
-			require.Regexp(t, `span not loaded.*piece \d+ \([0-9a-f]{64}\)`, ben.text())
+			r.eventually("ben cannot load", 60*time.Second, func() bool { return strings.Contains(ben.Output(), "span not loaded") })
+			require.Regexp(t, `span not loaded.*piece \d+ \([0-9a-f]{64}\)`, ben.Output())
 			require.Equal(t, want, r.stream(completion(story, 12), nil))
 		})
 		t.Run(name+" before anyone came", func(t *testing.T) {
@@ -261,14 +260,14 @@ func TestDamagedStore(t *testing.T) {
 			ana := r.worker("ana")
 			r.eventually("ana cannot load and is sent away", 60*time.Second, func() bool {
 				select {
-				case <-ana.done:
+				case <-ana.Done:
 					return true
 				default:
 					return false
 				}
 			})
-			require.Contains(t, ana.text(), filepath.Base(broken))
-			lines := r.serve.complaints("")
+			require.Contains(t, ana.Output(), filepath.Base(broken))
+			lines := complaints(r.serve, "")
 			require.Len(t, lines, 2, strings.Join(lines, "\n")) // about the piece, and about ana
 			require.Contains(t, lines[0], "piece not served")
 			require.Contains(t, lines[0], broken)
@@ -307,12 +306,6 @@ func layerPieces(t *testing.T, store string) (paths []string) {
 	}
 	require.NotEmpty(t, paths)
 	return paths
-}
-
-func (p *process) text() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
 }
 
 // TestBadModels starts on folders that no model is in: the error names the file

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/potluck-llm/potluck/internal/browsertest"
+	"github.com/potluck-llm/potluck/internal/processtest"
 )
 
 // lend opens /join in a new tab and presses the button. Pages and workers are
@@ -87,7 +88,7 @@ func TestTabs(t *testing.T) {
 // of the warning, and lends itself over https.
 func TestLAN(t *testing.T) {
 	want := local(t, story, 20)
-	_, port, err := net.SplitHostPort(freeAddress(t))
+	_, port, err := net.SplitHostPort(processtest.FreeAddress(t))
 	require.NoError(t, err)
 	r := openRoomAt(t, "0.0.0.0:"+port, "http://127.0.0.1:"+port)
 	b := browsertest.New(t, "host-resolver-rules=MAP room.test 127.0.0.1")

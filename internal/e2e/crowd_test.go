@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/potluck-llm/potluck/internal/processtest"
 )
 
 // TestCrowd streams to fifty clients at once, of whom every third leaves in the
@@ -77,19 +79,19 @@ func (r *room) leave(prompt string, lines int) {
 // TestCoordinatorRestarts takes the coordinator away under its workers: they
 // come back by themselves and serve with what they have loaded.
 func TestCoordinatorRestarts(t *testing.T) {
-	address := freeAddress(t)
+	address := processtest.FreeAddress(t)
 	r := openRoomAt(t, address, "http://"+address)
 	ana := r.worker("ana")
 	r.awaitHolding(1)
 	want := r.stream(completion(story, 30), nil)
-	r.serve.signal(syscall.SIGKILL)
-	<-r.serve.done
+	r.serve.Signal(syscall.SIGKILL)
+	<-r.serve.Done
 	r = openRoomAt(t, address, "http://"+address)
 	r.awaitHolding(1)
 	require.Equal(t, want, r.stream(completion(story, 30), nil))
-	joins := regexp.MustCompile(`msg=joined`).FindAllString(ana.text(), -1)
+	joins := regexp.MustCompile(`msg=joined`).FindAllString(ana.Output(), -1)
 	require.Len(t, joins, 2)
-	require.NotContains(t, r.serve.text(), "piece")
+	require.NotContains(t, r.serve.Output(), "piece")
 }
 
 // TestNobodyLends asks a room in which nobody computes: the answer says what is

@@ -46,7 +46,7 @@ func TestNativeChain(t *testing.T) {
 	t.Run("a worker is killed in the middle of an answer", func(t *testing.T) {
 		got := r.stream(completion(story, tokens), func(pieces int) {
 			if pieces == 10 {
-				victim.signal(syscall.SIGKILL)
+				victim.Signal(syscall.SIGKILL)
 			}
 		})
 		require.Equal(t, want, got)

@@ -7,18 +7,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/potluck-llm/potluck/internal/processtest"
 )
 
 // token admits the tests' workers.
@@ -31,63 +30,19 @@ var program string
 type room struct {
 	t     *testing.T
 	base  string
-	serve *process
+	serve *processtest.Process
 }
 
-// A process is a program that the test started; its output shows when the test fails.
-type process struct {
-	cmd    *exec.Cmd
-	done   chan struct{}
-	output bytes.Buffer
-	mu     sync.Mutex
+func start(t *testing.T, args ...string) *processtest.Process {
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
+	return processtest.Start(t, cmd)
 }
-
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.output.Len() < 1<<20 {
-		p.output.Write(b)
-	}
-	return len(b), nil
-}
-
-func start(t *testing.T, args ...string) *process {
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
-	require.NoError(t, p.cmd.Start())
-	go func() { _ = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM)
-		select {
-		case <-p.done:
-		case <-time.After(10 * time.Second):
-			p.signal(syscall.SIGKILL)
-			t.Errorf("potluck %s did not end 10 s after SIGTERM", strings.Join(args, " "))
-		}
-		if t.Failed() {
-			p.mu.Lock()
-			t.Logf("potluck %s printed:\n%s", strings.Join(args, " "), p.output.String())
-			p.mu.Unlock()
-		}
-	})
-	return p
-}
-
-func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
 // openRoom starts a coordinator without a local worker.
 func openRoom(t *testing.T, args ...string) *room {
-	address := freeAddress(t)
+	address := processtest.FreeAddress(t)
 	return openRoomAt(t, address, "http://"+address, args...)
-}
-
-// freeAddress is one that nobody listens at.
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // openRoomAt is openRoom for a coordinator that listens at an address and that
@@ -95,18 +50,11 @@ func freeAddress(t *testing.T) string {
 func openRoomAt(t *testing.T, listen, base string, args ...string) *room {
 	serve := start(t, append([]string{"serve", "--listen", listen, "--local-worker=false", "--join-token", token}, args...)...)
 	r := &room{t, base, serve}
-	r.eventually("the coordinator answers", 30*time.Second, func() bool {
-		response, err := http.Get(r.base + "/healthz")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
+	r.eventually("the coordinator answers", 30*time.Second, func() bool { return processtest.Healthy(r.base) })
 	return r
 }
 
-func (r *room) worker(name string) *process {
+func (r *room) worker(name string) *processtest.Process {
 	return start(r.t, "worker", "--join", r.base, "--join-token", token, "--name", name)
 }
 

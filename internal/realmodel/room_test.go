@@ -5,20 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/potluck-llm/potluck/internal/browsertest"
+	"github.com/potluck-llm/potluck/internal/processtest"
 	"github.com/potluck-llm/potluck/wasm/assets"
 )
 
@@ -58,41 +56,9 @@ func (p *program) output(stdin string, args ...string) string {
 	return string(out)
 }
 
-// log keeps what a process prints, for a test that fails.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.text.Len() < 1<<20 {
-		l.text.Write(b)
-	}
-	return len(b), nil
-}
-
 // start runs the program until the test ends.
 func (p *program) start(t *testing.T, args ...string) {
-	cmd, printed, done := p.command(args...), &log{}, make(chan struct{})
-	cmd.Stdout, cmd.Stderr = printed, printed
-	require.NoError(t, cmd.Start())
-	go func() { _ = cmd.Wait(); close(done) }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			t.Errorf("potluck %s did not end 10 s after SIGTERM", strings.Join(args, " "))
-		}
-		if t.Failed() {
-			printed.mu.Lock()
-			t.Logf("potluck %s printed:\n%s", strings.Join(args, " "), printed.text.String())
-			printed.mu.Unlock()
-		}
-	})
+	processtest.Start(t, p.command(args...))
 }
 
 // A room is a coordinator without a worker of its own, and what joined it.
@@ -103,20 +69,10 @@ type room struct {
 }
 
 func (p *program) open(t *testing.T, activations string) *room {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
+	address := processtest.FreeAddress(t)
 	r := &room{p: p, t: t, base: "http://" + address}
 	p.start(t, "serve", "--model", p.model, "--listen", address, "--local-worker=false", "--join-token", joinToken, "--policy", "spread", "--activations", activations)
-	r.eventually("the coordinator answers", time.Minute, func() bool {
-		response, err := http.Get(r.base + "/healthz")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode == http.StatusOK
-	})
+	r.eventually("the coordinator answers", time.Minute, func() bool { return processtest.Healthy(r.base) })
 	return r
 }
 
