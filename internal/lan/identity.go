@@ -143,19 +143,23 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-func serial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)) }
-
-func newAuthority(now time.Time) (*pair, error) {
+// newKey makes a key and the serial number of the certificate for it.
+func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	n, err := serial()
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	return key, serial, err
+}
+
+func newAuthority(now time.Time) (*pair, error) {
+	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: n, Subject: pkix.Name{Organization: []string{"Potluck"}, CommonName: "Potluck " + wordsOf(&key.PublicKey)},
+		SerialNumber: serial, Subject: pkix.Name{Organization: []string{"Potluck"}, CommonName: "Potluck " + wordsOf(&key.PublicKey)},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(authorityYears, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
@@ -163,16 +167,12 @@ func newAuthority(now time.Time) (*pair, error) {
 }
 
 func newLeaf(authority *pair, names []string, addresses []net.IP, now time.Time) (*pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	n, err := serial()
+	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: n, Subject: authority.cert.Subject,
+		SerialNumber: serial, Subject: authority.cert.Subject,
 		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 0, leafDays),
 		DNSNames: names, IPAddresses: addresses,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
