@@ -21,15 +21,20 @@ func (s *State) correct(c *chain, worker string, ms float64) {
 	}
 }
 
+// stageMs is what a token takes at a stage by what is known now, in
+// milliseconds.
+func (s *State) stageMs(st plan.Stage) float64 {
+	if m := s.members[st.Worker]; m != nil {
+		return m.worker().Takes(st.ClaimMs)
+	}
+	return st.Ms
+}
+
 // takes is what a token takes through a plan's chain by what is known now,
 // without the coordinator's own part.
 func (s *State) takes(p *plan.Plan) (ms float64) {
 	for _, st := range p.Stages {
-		if m := s.members[st.Worker]; m != nil {
-			ms += m.worker().Takes(st.ClaimMs)
-		} else {
-			ms += st.Ms
-		}
+		ms += s.stageMs(st)
 	}
 	return ms
 }
@@ -42,9 +47,7 @@ func (s *State) Predicted() map[string]float64 {
 	}
 	list := map[string]float64{}
 	for _, st := range s.active.plan.Stages {
-		if m := s.members[st.Worker]; m != nil {
-			list[st.Worker] = m.worker().Takes(st.ClaimMs)
-		}
+		list[st.Worker] = s.stageMs(st)
 	}
 	return list
 }
