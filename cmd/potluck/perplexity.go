@@ -90,8 +90,7 @@ shows as a ratio.`,
 
 // progressOn counts tokens on a terminal, and nowhere else.
 func progressOn(out *os.File) func(done, total int) {
-	info, err := out.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !isTerminal(out) {
 		return nil
 	}
 	return func(done, total int) {
