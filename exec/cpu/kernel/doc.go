@@ -31,12 +31,11 @@
 //
 // A Variant is a set of kernels for one kind of processor. "reference" is plain
 // Go; Register adds others, also from outside this package. The assembly is
-// written by gen.go and genneon.go (go generate): plain `go build` needs neither
+// written by internal/gen (go generate): plain `go build` needs neither
 // cgo nor flags. The kernels for arm64 are tested on any Linux machine that has
 // qemu-user:
 //
 //	GOARCH=arm64 go test -c -o kernel.test . && qemu-aarch64 ./kernel.test
 package kernel
 
-//go:generate go run gen.go
-//go:generate go run genneon.go
+//go:generate go run ./internal/gen

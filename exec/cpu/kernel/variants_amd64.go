@@ -22,7 +22,7 @@ func lacking(features ...string) func() string {
 	return func() string { return strings.Join(missing, ", ") }
 }
 
-// peakSums is gen.go's.
+// peakSums is internal/gen's.
 const peakSums = 12
 
 func init() {

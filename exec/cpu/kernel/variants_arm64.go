@@ -2,7 +2,7 @@ package kernel
 
 import "golang.org/x/sys/cpu"
 
-// peakSums is genneon.go's.
+// peakSums is internal/gen's.
 const peakSums = 16
 
 func init() {
