@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/potluck-llm/potluck/quant"
+import (
+	"unsafe"
+
+	"github.com/potluck-llm/potluck/quant"
+)
 
 // A Block is 32 activations quantised to 8 bit: value = D·Q. What products need
 // beside the quants lies with them, so that one address serves all.
@@ -22,6 +26,7 @@ type Acts struct {
 	x        []float32 // N × Cols, the caller's
 	blocks   []Block   // N × pitch
 	pitch    int       // blocks from row to row
+	halves   []byte    // of blocks, where N is 1 and the variant takes them
 	arranged []byte    // instead of blocks, where the variant arranges them: N rows
 }
 
@@ -64,6 +69,23 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	a.pitch = blockPitch(cols)
 	a.blocks = aligned(a.blocks, n*a.pitch)
 	e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
+	if a.halves = a.halves[:0]; n == 1 && e.k.Line4 != nil {
+		a.halves = aligned(a.halves, a.pitch*quant.BlockSize)
+		halvesOf(a.halves, a.blocks)
+	}
+}
+
+// halvesOf sorts the quants of each group of blocks: 64 bytes with the first
+// halves of its four blocks, then 64 with the second.
+func halvesOf(dst []byte, blocks []Block) {
+	for i := 0; i+unpackGroup <= len(blocks); i += unpackGroup {
+		to := (*[unpackGroup * quant.BlockSize]int8)(unsafe.Pointer(&dst[i*quant.BlockSize]))
+		for j := range unpackGroup {
+			q := &blocks[i+j].Q
+			*(*[16]int8)(to[16*j:]) = [16]int8(q[:16])
+			*(*[16]int8)(to[64+16*j:]) = [16]int8(q[16:])
+		}
+	}
 }
 
 // quantises tells whether rows of cols are also kept in blocks.
@@ -75,7 +97,10 @@ type view struct {
 	x        []float32
 	blocks   []Block
 	pitch    int
+	halves   []byte // of each row's blocks, or none
 	arranged []byte
 }
 
-func (a *Acts) view() view { return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.arranged} }
+func (a *Acts) view() view {
+	return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.halves, a.arranged}
+}

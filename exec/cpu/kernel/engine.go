@@ -76,6 +76,7 @@ func (e *Engine) Peak(rounds int) int {
 type scratch struct {
 	strip   []byte    // unpacked 8-bit strips
 	d, m    []float32 // their scales and minimums
+	sums    []int32   // of a strip's blocks
 	floats  []float32 // unpacked float strips
 	padded  []byte    // rows of a strip that the matrix does not fill
 	decoded []float32 // rows that Exact decodes

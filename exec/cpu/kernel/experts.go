@@ -21,6 +21,7 @@ type expertsTask struct {
 	gatheredX, innerX   []float32
 	gatheredQ, innerQ   []Block
 	gatheredA, innerA   []byte
+	innerH              []byte
 	gu                  []float32
 	counts              []int
 	phase, rows, chunks int
@@ -112,6 +113,10 @@ func (t *expertsTask) room() {
 		t.inner.pitch = blockPitch(t.inter)
 		t.innerQ = aligned(t.innerQ, pairs*t.inner.pitch)
 		t.inner.blocks = t.innerQ
+		if t.input.n == 1 && e.k.Line4 != nil {
+			t.innerH = aligned(t.innerH, pairs*t.inner.pitch*quant.BlockSize)
+			t.inner.halves = t.innerH
+		}
 	}
 	if t.input.n == 1 {
 		t.gathered = t.input
@@ -194,6 +199,9 @@ func (a *activeExpert) of(k *Variant, v *view) view {
 	if v.blocks != nil {
 		part.blocks = v.blocks[a.from*v.pitch:]
 	}
+	if v.halves != nil && part.n == 1 {
+		part.halves = v.halves[a.from*v.pitch*quant.BlockSize:]
+	}
 	return part
 }
 
@@ -217,7 +225,11 @@ func (t *expertsTask) swiGLU(s *scratch, pair int) {
 	case t.inner.arranged != nil:
 		t.e.k.arrange(t.innerA, pair, x)
 	case t.inner.blocks != nil:
-		t.e.k.quantiseRow(t.innerQ[pair*t.inner.pitch:(pair+1)*t.inner.pitch], x)
+		blocks := t.innerQ[pair*t.inner.pitch : (pair+1)*t.inner.pitch]
+		t.e.k.quantiseRow(blocks, x)
+		if t.inner.halves != nil {
+			halvesOf(t.innerH[pair*t.inner.pitch*quant.BlockSize:], blocks)
+		}
 	}
 }
 

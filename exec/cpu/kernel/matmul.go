@@ -300,7 +300,10 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	s.d, s.m = aligned(s.d, padded*lanes), aligned(s.m, padded*lanes)
 	for ; *rows >= lanes && (*first+lanes)*q+beyond <= len(w.Quants); *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)
-		for from := 0; from < x.n; from += len(k.Vec4) {
+		if len(x.halves) > 0 {
+			e.line(s, w, &w.Quants[*first*q], q, x, &(*y)[0])
+		}
+		for from := 0; from < x.n && len(x.halves) == 0; from += len(k.Vec4) {
 			e.vec(s, w, &w.Quants[*first*q], q, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
 		}
 		*first += lanes
@@ -321,6 +324,20 @@ func (e *Engine) vec(s *scratch, w *quant.Matrix, quants *byte, stride int, x *v
 		e.k.Vec8[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)
 	default:
 		e.k.VecMin[n-1](y, ldy, quants, stride, &s.d[0], &s.m[0], row, ldx, groups)
+	}
+}
+
+// line is vec for one row.
+func (e *Engine) line(s *scratch, w *quant.Matrix, quants *byte, stride int, x *view, y *float32) {
+	groups := ceilDiv(w.Cols/quant.BlockSize, unpackGroup)
+	s.sums = aligned(s.sums, e.k.Lanes*ceilDiv(groups, 4)*16)
+	switch w.Type {
+	case quant.Q4_0:
+		e.k.Line4(y, quants, stride, &s.d[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
+	case quant.Q8_0:
+		e.k.Line8(y, quants, stride, &s.d[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
+	default:
+		e.k.LineMin(y, quants, stride, &s.d[0], &s.m[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
 	}
 }
 

@@ -73,6 +73,13 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
+	// Line4, Line8 and LineMin, optional but together, are Vec for one row of activations
+	// that goes through the strip in the order of memory. halves is what
+	// halvesOf makes of x (Line8 takes none), sums room for Lanes rows of blocks,
+	// rounded up to 16 each.
+	Line4, Line8 func(y *float32, src *byte, stride int, d *float32, x *Block, halves *byte, sums *int32, groups int)
+	LineMin      func(y *float32, src *byte, stride int, d, m *float32, x *Block, halves *byte, sums *int32, groups int)
+
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.
 	Fetch func(src *byte, stride, rows, bytes int)

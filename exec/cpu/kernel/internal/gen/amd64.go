@@ -18,6 +18,7 @@ func writeAMD64() {
 	}
 	g.fetch()
 	g.vectors(avx512vnni, vecRows, g.vec)
+	g.lines(avx512vnni)
 	g.vecFloats(avx512vnni, 4)
 	g.vecFloats(avx2, 2)
 	g.vectors(avx512, 2, g.vecMadd)
