@@ -10,7 +10,7 @@ package main
 // same order as everywhere else.
 
 // lineAhead is how far ahead of a read its line is asked for, in bytes.
-const lineAhead = 4096
+const lineAhead = 6144
 
 func (g *amd64) lines(t target) {
 	g.t = t
@@ -84,7 +84,7 @@ func (g *amd64) lineSums(kind string) {
 // lineNibbles sums group i in Z20+i: a dword of each quarter of a block.
 func (g *amd64) lineNibbles(i int) {
 	g.p("VMOVDQU32 %d(SI), Z0", 64*i)
-	g.p("PREFETCHT1 %d(SI)", lineAhead+64*i)
+	g.p("PREFETCHT0 %d(SI)", lineAhead+64*i)
 	g.p("VPANDD Z31, Z0, Z1")
 	g.p("VPSRLW $4, Z0, Z0")
 	g.p("VPANDD Z31, Z0, Z0")
@@ -97,7 +97,7 @@ func (g *amd64) lineNibbles(i int) {
 func (g *amd64) lineBytes(i int) {
 	for l := 2 * i; l < 2*i+2; l++ {
 		g.p("VPXORD %d(SI), Z31, Z0", 64*l)
-		g.p("PREFETCHT1 %d(SI)", lineAhead+64*l)
+		g.p("PREFETCHT0 %d(SI)", lineAhead+64*l)
 		g.p("VMOVDQU %d(DI), Y1", 2*l*blockBytes)
 		g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (2*l+1)*blockBytes)
 		g.zero(20 + l)

@@ -162,35 +162,28 @@ func (g *amd64) words(v string, sides []string) {
 	}
 }
 
-// pairs transposes four pairs of f16 of eight rows at a time.
+// pairs transposes four pairs of f16 of a strip's rows at a time.
 func (g *amd64) pairs() {
 	g.function("pairs"+g.t.name, "d *float32, m *float32, src *byte, stride int, groups int", "")
 	g.load("d", "DI")
 	g.load("m", "DX")
 	g.stripPointers()
 	g.label("next")
-	for half := range g.t.lanes / 8 {
-		for r := range 4 {
-			g.p("VMOVDQU %s, X%d", row(8*half+r, 0), r)
-			g.p("VINSERTI128 $1, %s, Y%d, Y%d", row(8*half+4+r, 0), r, r)
+	// Lane l of register r: row 4l+r.
+	for r := range 4 {
+		g.p("VMOVDQU %s, X%d", row(r, 0), r)
+		g.p("VINSERTI128 $1, %s, Y%d, Y%d", row(4+r, 0), r, r)
+		for l := 2; l < g.t.lanes/4; l++ {
+			g.p("VINSERTI32X4 $%d, %s, Z%d, Z%d", l, row(4*l+r, 0), r, r)
 		}
-		for i := range 2 {
-			g.p("VPUNPCKLDQ Y%d, Y%d, Y%d", 2*i+1, 2*i, 4+2*i)
-			g.p("VPUNPCKHDQ Y%d, Y%d, Y%d", 2*i+1, 2*i, 5+2*i)
-		}
-		for k := range 4 {
-			g.p("VPUNPCK%sQDQ Y%d, Y%d, Y%d", []string{"L", "H"}[k%2], 6+k/2, 4+k/2, k)
-			g.p("VPSRLD $16, Y%d, Y8", k)
-			g.p("VPSLLD $16, Y%d, Y9", k)
-			g.p("VPSRLD $16, Y9, Y9")
-			g.p("VPACKUSDW Y8, Y9, Y8")
-			g.p("VPERMQ $0xd8, Y8, Y8")
-			g.p("VEXTRACTI128 $1, Y8, X9")
-			g.p("VCVTPH2PS X8, Y8")
-			g.p("VCVTPH2PS X9, Y9")
-			g.p("VMOVUPS Y8, %d(DI)", k*g.t.bytes()+32*half)
-			g.p("VMOVUPS Y9, %d(DX)", k*g.t.bytes()+32*half)
-		}
+	}
+	for i := range 2 {
+		g.p("VPUNPCKLDQ %s, %s, %s", g.v(2*i+1), g.v(2*i), g.v(4+2*i))
+		g.p("VPUNPCKHDQ %s, %s, %s", g.v(2*i+1), g.v(2*i), g.v(5+2*i))
+	}
+	for k := range 4 {
+		g.p("VPUNPCK%sQDQ %s, %s, %s", []string{"L", "H"}[k%2], g.v(6+k/2), g.v(4+k/2), g.v(k))
+		g.pair(k)
 	}
 	g.p("ADDQ $%d, DI", 4*g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*g.t.bytes())
@@ -199,6 +192,30 @@ func (g *amd64) pairs() {
 	g.p("DECQ CX")
 	g.p("JNZ next")
 	g.ret()
+}
+
+// pair stores the halves of register k's words as float32.
+func (g *amd64) pair(k int) {
+	if g.t.wide() {
+		g.p("VPSRLD $16, Z%d, Z8", k)
+		g.p("VPMOVDW Z%d, Y9", k)
+		g.p("VPMOVDW Z8, Y8")
+		g.p("VCVTPH2PS Y9, Z9")
+		g.p("VCVTPH2PS Y8, Z8")
+		g.p("VMOVUPS Z9, %d(DI)", k*g.t.bytes())
+		g.p("VMOVUPS Z8, %d(DX)", k*g.t.bytes())
+		return
+	}
+	g.p("VPSRLD $16, Y%d, Y8", k)
+	g.p("VPSLLD $16, Y%d, Y9", k)
+	g.p("VPSRLD $16, Y9, Y9")
+	g.p("VPACKUSDW Y8, Y9, Y8")
+	g.p("VPERMQ $0xd8, Y8, Y8")
+	g.p("VEXTRACTI128 $1, Y8, X9")
+	g.p("VCVTPH2PS X8, Y8")
+	g.p("VCVTPH2PS X9, Y9")
+	g.p("VMOVUPS Y8, %d(DI)", k*g.t.bytes())
+	g.p("VMOVUPS Y9, %d(DX)", k*g.t.bytes())
 }
 
 func (g *amd64) unpackFloats(t string) {
