@@ -106,20 +106,28 @@ const lastRows = 4
 
 // multiply is Variant.Planar. A matrix may lie at the very end of memory: its
 // last rows are then read from a copy.
-func (p *products) multiply(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
-	qrow, drow := t.QuantsRowBytes(blocks*quant.BlockSize), t.ScalesRowBytes(blocks*quant.BlockSize)
-	end := memoryEnd()
-	if blocks%4 == 0 || address(q)+uintptr(rows*qrow)+beyond <= end && address(d)+uintptr(rows*drow)+beyond <= end {
-		p.rows(y, ldy, t, q, d, rows, blocks, x, ldx, n)
-		return
+func (p *products) multiply(all []kernel.Product, blocks int, x *byte, ldx, n int) {
+	job := &pool.job
+	job.n, job.blocks, job.ldx, job.x = int32(n), int32(blocks), int32(ldx), x
+	for i := range all {
+		w := &all[i]
+		qrow, drow := w.Type.QuantsRowBytes(blocks*quant.BlockSize), w.Type.ScalesRowBytes(blocks*quant.BlockSize)
+		end := memoryEnd()
+		if blocks%4 == 0 || address(w.Quants)+uintptr(w.Rows*qrow)+beyond <= end && address(w.Scales)+uintptr(w.Rows*drow)+beyond <= end {
+			p.add(w, w.Rows)
+			continue
+		}
+		first := max(w.Rows-lastRows, 0)
+		p.add(w, first)
+		p.do()
+		p.copied.quants = padded(p.copied.quants, w.Quants, first*qrow, w.Rows*qrow)
+		p.copied.scales = padded(p.copied.scales, w.Scales, first*drow, w.Rows*drow)
+		last := *w
+		last.Y, last.Quants, last.Scales = (*float32)(unsafe.Add(unsafe.Pointer(w.Y), 4*first)), &p.copied.quants[0], &p.copied.scales[0]
+		p.add(&last, w.Rows-first)
+		p.do()
 	}
-	first := max(rows-lastRows, 0)
-	if first > 0 {
-		p.rows(y, ldy, t, q, d, first, blocks, x, ldx, n)
-	}
-	p.copied.quants = padded(p.copied.quants, q, first*qrow, rows*qrow)
-	p.copied.scales = padded(p.copied.scales, d, first*drow, rows*drow)
-	p.rows((*float32)(unsafe.Add(unsafe.Pointer(y), 4*first)), ldy, t, &p.copied.quants[0], &p.copied.scales[0], rows-first, blocks, x, ldx, n)
+	p.do()
 }
 
 // padded copies plane[from:to] to room with beyond bytes behind.
@@ -133,27 +141,59 @@ func padded(room []byte, plane *byte, from, to int) []byte {
 
 func address(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
 
-func (p *products) rows(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {
-	kind, product, scratch := 0, productQ4_0, scratchQ4_0
-	switch t {
-	case quant.Q4_1:
-		kind, product, scratch = 1, productQ4_1, scratchQ4_1
-	case quant.Q8_0:
-		kind, product, scratch = 2, productQ8_0, scratchQ8_0
+// kinds are the types of weights in the order in which the kernels count them.
+var kinds = [...]struct {
+	t       quant.Type
+	product func(y *float32, ldy int32, q, d *byte, from, to, blocks int32, x *byte, ldx, n int32, scratch *byte)
+	scratch func(blocks int32) int32
+}{
+	{quant.Q4_0, productQ4_0, scratchQ4_0},
+	{quant.Q4_1, productQ4_1, scratchQ4_1},
+	{quant.Q8_0, productQ8_0, scratchQ8_0},
+}
+
+func kindOf(t quant.Type) (kind int32) {
+	for kinds[kind].t != t {
+		kind++
 	}
-	need := int(scratch(int32(blocks)))
+	return kind
+}
+
+// add puts the first rows of w into the job.
+func (p *products) add(w *kernel.Product, rows int) {
+	if rows == 0 {
+		return
+	}
+	job := &pool.job
+	if job.count == poolProducts {
+		p.do()
+	}
+	job.products[job.count] = product{kind: kindOf(w.Type), y: w.Y, ldy: int32(4 * w.LDY), q: w.Quants, d: w.Scales, rows: int32(rows)}
+	job.count++
+}
+
+// do computes the job, with the helpers if it is worth their attention.
+func (p *products) do() {
+	job := &pool.job
+	rows, need := 0, 0
+	for i := range job.products[:job.count] {
+		rows += int(job.products[i].rows)
+		need = max(need, int(kinds[job.products[i].kind].scratch(job.blocks)))
+	}
 	if len(p.scratch) < need*p.threads {
 		p.scratch = make([]byte, need*p.threads)
 	}
-	if p.threads == 1 || rows*blocks*n < worthSharing {
-		product(y, int32(4*ldy), q, d, 0, int32(rows), int32(blocks), x, int32(ldx), int32(n), &p.scratch[0])
-		return
+	if p.threads > 1 && rows*int(job.blocks*job.n) >= worthSharing {
+		job.scratch, job.scratchBytes, job.threads = &p.scratch[0], int32(need), int32(min(p.threads, poolThreads))
+		job.chunk = int32(chunkSteps(rows, int(job.n), p.threads))
+		share(&pool.words[0])
+	} else {
+		for i := range job.products[:job.count] {
+			w := &job.products[i]
+			kinds[w.kind].product(w.y, w.ldy, w.q, w.d, 0, w.rows, job.blocks, job.x, job.ldx, job.n, &p.scratch[0])
+		}
 	}
-	pool.job = job{
-		kind: int32(kind), y: y, ldy: int32(4 * ldy), q: q, d: d, rows: int32(rows), blocks: int32(blocks), x: x, ldx: int32(ldx), n: int32(n),
-		scratch: &p.scratch[0], scratchBytes: int32(need), chunk: int32(chunkRows(rows, p.threads)),
-	}
-	share(&pool.words[0])
+	job.count = 0
 }
 
 // memoryEnd is the first address that is not in memory.

@@ -11,38 +11,52 @@ import (
 // pool is what threads share; package source describes it. It lies where the
 // linker puts it and never moves.
 var pool struct {
-	words [64]int32
+	words [3 * 16]int32
+	taken [poolThreads * 16]int32
 	job   job
 	count int
 }
 
+// poolThreads have ranges of their own.
+const poolThreads = 16
+
 // job is laid out as the kernels read it. An address has 8 bytes in Go, of which
 // they read the lower four.
 type job struct {
-	kind         int32
-	_            int32
-	y            *float32
-	ldy          int32
-	_            int32
-	q, d         *byte
-	rows, blocks int32
-	x            *byte
-	ldx, n       int32
-	scratch      *byte
-	scratchBytes int32
-	chunk        int32
+	count, threads        int32
+	n, blocks, ldx, chunk int32
+	x, scratch            *byte
+	scratchBytes          int32
+	_                     int32
+	products              [poolProducts]product
 }
+
+type product struct {
+	kind, rows int32
+	y          *float32
+	ldy        int32
+	_          int32
+	q, d       *byte
+}
+
+// poolProducts share a job at most.
+const poolProducts = 8
 
 // worthSharing is how many blocks of products are worth the helpers' attention:
 // some microseconds of work.
 const worthSharing = 4096
 
-// chunkRows is how many rows a thread takes at a time: few enough that all finish
-// together, and whole strips.
-func chunkRows(rows, threads int) int {
-	const strip = 8
-	return max(rows/(8*threads*strip), 1) * strip
+// chunkSteps is how many steps a thread takes at a time of its share of so many
+// rows: few enough that all finish together.
+func chunkSteps(rows, n, threads int) int {
+	if n == 1 {
+		return max(rows/(streams*16*threads), 1)
+	}
+	return max(rows/(strip*8*threads), 1)
 }
+
+// Rows of a step, by how many rows of activations there are.
+const streams, strip = 4, 8
 
 // Threads is how many compute, this one among them.
 func Threads() int { return max(pool.count, 1) }

@@ -81,6 +81,7 @@ type scratch struct {
 	padded  []byte    // rows of a strip that the matrix does not fill
 	decoded []float32 // rows that Exact decodes
 	tile    []float32 // results of a partial strip
+	planar  []Product // what Planar is asked for
 	queries []float32
 	scores  []float32
 	values  []float32 // a page's keys or values in float32

@@ -171,6 +171,34 @@ func TestMatMulMany(t *testing.T) {
 	})
 }
 
+// Products that are large enough for a variant that has threads of its own, more
+// than it takes at a time, with rows that fill nothing.
+func TestLargeProducts(t *testing.T) {
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(15, 16))
+		const cols = 18 * quant.BlockSize
+		types := []quant.Type{quant.Q4_0, quant.Q4_1, quant.Q8_0}
+		for _, n := range []int{1, 2, 9} {
+			x := random(r, n*cols)
+			var a Acts
+			e.Prepare(&a, x, n, cols)
+			var ys [][]float32
+			var ws []quant.Matrix
+			for i := range 10 {
+				rows := []int{203, 64, 1, 97, 30}[i%5]
+				ws = append(ws, randomMatrix(t, r, types[i%3], rows, cols))
+				ys = append(ys, make([]float32, n*rows+1))
+				ys[i][n*rows] = 42
+			}
+			e.MatMulMany(ys, ws, &a)
+			for i, w := range ws {
+				requireProduct(t, e, ys[i], w, x, n)
+				require.EqualValues(t, 42, ys[i][n*w.Rows], "written beyond the end")
+			}
+		}
+	})
+}
+
 func TestQuantise(t *testing.T) {
 	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
 		r := rand.New(rand.NewPCG(7, 8))

@@ -40,6 +40,9 @@ func (e *Engine) MatMulMany(ys [][]float32, ws []quant.Matrix, a *Acts) {
 func (e *Engine) multiply(jobs []job, a *Acts) {
 	t := &e.matmul
 	t.e, t.jobs, t.x = e, jobs, a.view()
+	if e.k.Planar != nil && e.pool.threads == 1 && t.planar() {
+		return
+	}
 	total, work := 0, 0
 	for _, j := range jobs {
 		if j.w.Cols != a.Cols {
@@ -63,6 +66,26 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 		return
 	}
 	e.pool.do(t)
+}
+
+// planar hands all products to Planar at once, which may have threads of its own,
+// and tells whether it could.
+func (t *matmulTask) planar() bool {
+	s := &t.e.local[0]
+	s.planar = s.planar[:0]
+	for i := range t.jobs {
+		j := &t.jobs[i]
+		if !quantised(j.w.Type) || !t.e.quantises(j.w.Cols) || j.w.Cols != t.x.cols {
+			return false
+		}
+		if j.w.Rows > 0 && t.x.n > 0 {
+			s.planar = append(s.planar, productOf(&j.w, 0, j.w.Rows, j.y, j.w.Rows))
+		}
+	}
+	if len(s.planar) > 0 {
+		t.e.planar(s.planar, &t.x)
+	}
+	return true
 }
 
 // productWork is how many multiply-adds are worth handing to another thread:
@@ -123,8 +146,8 @@ func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y [
 	switch {
 	case x.n == 0 || rows == 0:
 	case quantised(w.Type) && e.quantises(x.cols) && e.k.Planar != nil:
-		q, d := rowBytes(w)
-		e.k.Planar(&y[0], ldy, w.Type, &w.Quants[first*q], &w.Scales[first*d], rows, x.cols/quant.BlockSize, &x.arranged[0], e.k.arrangedBytes(x.cols), x.n)
+		s.planar = append(s.planar[:0], productOf(w, first, rows, y, ldy))
+		e.planar(s.planar, x)
 	case quantised(w.Type) && e.quantises(x.cols):
 		e.unitBlocks(s, w, first, rows, x, y, ldy)
 	default:
@@ -134,6 +157,16 @@ func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y [
 		}
 		e.unitFloats(s, w, first, rows, x, y, ldy)
 	}
+}
+
+// productOf is rows first.. of w as Planar takes them.
+func productOf(w *quant.Matrix, first, rows int, y []float32, ldy int) Product {
+	q, d := rowBytes(w)
+	return Product{Y: &y[0], LDY: ldy, Type: w.Type, Quants: &w.Quants[first*q], Scales: &w.Scales[first*d], Rows: rows}
+}
+
+func (e *Engine) planar(products []Product, x *view) {
+	e.k.Planar(products, x.cols/quant.BlockSize, &x.arranged[0], e.k.arrangedBytes(x.cols), x.n)
 }
 
 // rowsOf returns where a plane's row first begins and the bytes from row to row,

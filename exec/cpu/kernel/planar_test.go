@@ -10,13 +10,19 @@ import (
 // products over planes. Every test runs with it too.
 func init() {
 	v := Reference()
-	v.Name, v.Rank, v.Planar, v.Arrange = "planar", -2, planarProduct, planarArrange
+	v.Name, v.Rank, v.Planar, v.Arrange = "planar", -2, planarProducts, planarArrange
 	v.ArrangedBytes = func(blocks int) int { return blocks * blockBytes }
 	Register(v)
 }
 
 func planarArrange(dst *byte, x *float32, blocks int) {
 	quantiseReference((*Block)(unsafe.Pointer(dst)), x, blocks)
+}
+
+func planarProducts(products []Product, blocks int, x *byte, ldx, n int) {
+	for _, p := range products {
+		planarProduct(p.Y, p.LDY, p.Type, p.Quants, p.Scales, p.Rows, blocks, x, ldx, n)
+	}
 }
 
 func planarProduct(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int) {

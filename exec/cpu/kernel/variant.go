@@ -88,12 +88,12 @@ type Variant struct {
 	// bit with Unpack and DotFloat.
 	VecF32, VecF16, VecBF16 []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int)
 
-	// Planar, optional, multiplies quantised weights as they lie (rows × blocks;
-	// q and d begin the rows' planes) with n rows of activations as Arrange wrote
-	// them, ldx bytes apart: y[r·ldy+row]. It stands in for Unpack4, Unpack8,
-	// Scales, Pairs, Dot and Vec, divides large matrices among threads of its own
-	// if it has any, and must not let n change a row's result.
-	Planar func(y *float32, ldy int, t quant.Type, q, d *byte, rows, blocks int, x *byte, ldx, n int)
+	// Planar, optional, computes products of quantised weights as they lie, rows of
+	// blocks, and n rows of activations as Arrange wrote them, ldx bytes apart. It
+	// stands in for Unpack4, Unpack8, Scales, Pairs, Dot and Vec, divides what is
+	// large among threads of its own if it has any, and must not let n change a
+	// row's result.
+	Planar func(products []Product, blocks int, x *byte, ldx, n int)
 	// Arrange quantises blocks·32 floats for Planar, in a form that is the variant's
 	// own and takes ArrangedBytes; those are a multiple of 16.
 	Arrange       func(dst *byte, x *float32, blocks int)
@@ -129,6 +129,15 @@ type Variant struct {
 	// can exceed.
 	Peak    func(rounds int)
 	PeakOps int
+}
+
+// A Product is a matrix that Planar multiplies: Y[r·LDY+row].
+type Product struct {
+	Y              *float32
+	LDY            int
+	Type           quant.Type
+	Quants, Scales *byte // where its rows begin in both planes
+	Rows           int
 }
 
 var registry struct {

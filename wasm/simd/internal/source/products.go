@@ -458,6 +458,7 @@ func (g *generator) tile(t weightType, cols int) {
 const (
 	panel      = 4 // columns of a tile
 	stripPairs = 4 // pairs that are unpacked at a time
+	stripRows  = 2 * stripPairs
 )
 
 // products are a type's kernels, and what chooses between them: rows from..to-1 of
