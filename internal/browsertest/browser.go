@@ -259,6 +259,7 @@ type View struct {
 	Scale         float64 // 0: 1
 	Dark, Still   bool    // colour scheme; reduced motion
 	Touch         bool
+	Cores         int64 // of the processor; 0: what it has
 }
 
 // Pretend sets the size, colours and motion of the page.
@@ -276,6 +277,11 @@ func (t *Tab) Pretend(v View) error {
 	}
 	if v.Touch {
 		options = append(options, chromedp.EmulateMobile, chromedp.EmulateTouch)
+	}
+	if v.Cores > 0 {
+		if err := t.Do(call(emulation.SetHardwareConcurrencyOverride, emulation.SetHardwareConcurrencyOverrideParams{HardwareConcurrency: v.Cores})); err != nil {
+			return err
+		}
 	}
 	return t.Do(chromedp.EmulateViewport(v.Width, v.Height, options...), call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}))
 }

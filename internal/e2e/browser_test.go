@@ -2,9 +2,16 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,4 +107,104 @@ func TestLAN(t *testing.T) {
 	require.NoError(t, tab.Click("#lend"))
 	r.eventually("the tab holds layers", 60*time.Second, func() bool { return r.holdingKind("browser", "") == 1 })
 	require.Equal(t, want, r.stream(completion(story, 20), nil))
+}
+
+// A plainProxy stands before a room and takes away the headers by which a page may
+// share memory with threads.
+type plainProxy struct {
+	*httptest.Server
+	mu    sync.Mutex
+	links []net.Conn // of workers, in the order in which they came
+}
+
+func (r *room) plainProxy() *plainProxy {
+	target, err := url.Parse(r.base)
+	require.NoError(r.t, err)
+	forward := httputil.NewSingleHostReverseProxy(target)
+	forward.ErrorLog = log.New(io.Discard, "", 0)
+	forward.ModifyResponse = func(response *http.Response) error {
+		response.Header.Del("Cross-Origin-Opener-Policy")
+		response.Header.Del("Cross-Origin-Embedder-Policy")
+		return nil
+	}
+	p := &plainProxy{Server: httptest.NewUnstartedServer(forward)}
+	p.Config.ConnState = func(link net.Conn, state http.ConnState) {
+		if state == http.StateHijacked {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.links = append(p.links, link)
+		}
+	}
+	p.Start()
+	r.t.Cleanup(p.Close)
+	return p
+}
+
+// cut breaks a worker's link.
+func (p *plainProxy) cut(link int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.links[link].Close()
+}
+
+// TestSmallWorkers: a page that may share no memory lends its processor as several
+// workers, which answer as one process does, and show and end as one computer.
+func TestSmallWorkers(t *testing.T) {
+	want := local(t, story, tokens)
+	r := openRoom(t, "--policy", "spread")
+	proxy := r.plainProxy()
+	tab := browsertest.NewTab(t, browsertest.New(t), true)
+	require.NoError(t, tab.Pretend(browsertest.View{Width: 800, Height: 900, Cores: 4})) // one of them stays the person's
+	require.NoError(t, tab.Open(proxy.URL+"/join?backend=cpu&name=Lena%27s+laptop#"+token))
+	require.NoError(t, tab.Wait(`!crossOriginIsolated && isSecureContext && !!document.querySelector('#name').value`, 10*time.Second))
+	require.NoError(t, tab.Evaluate(`(() => {
+		const Original = Worker;
+		window.workers = [];
+		window.Worker = class extends Original { constructor(...all) { super(...all); workers.push(this); } };
+	})()`, nil))
+	require.NoError(t, tab.Click("#lend"))
+	hold := func(n int) {
+		t.Helper()
+		r.eventually(fmt.Sprintf("%d small workers hold layers", n), 90*time.Second, func() bool { return r.holdingKind("browser", "cpu") == n })
+	}
+	says := func(selector, text string) {
+		t.Helper()
+		require.NoError(t, tab.Wait(fmt.Sprintf(`document.querySelector(%q).textContent.includes(%q)`, selector, text), 30*time.Second))
+	}
+	hold(3)
+	var names []string
+	for _, w := range r.cluster().Workers {
+		names = append(names, w.Name)
+		require.NotContains(t, w.Backend, "threads")
+	}
+	require.ElementsMatch(t, []string{"Lena's laptop · 1 of 3", "Lena's laptop · 2 of 3", "Lena's laptop · 3 of 3"}, names)
+	says("#state", "Ready with layers 0 to 7.")
+	says("#facts", "3 of 3 in the room")
+	require.Equal(t, want, r.stream(completion(story, tokens), nil))
+	says("#facts", "Tokens served")
+
+	t.Run("one loses its connection in the middle of an answer", func(t *testing.T) {
+		require.Equal(t, want, r.stream(completion(story, tokens), func(pieces int) {
+			if pieces == 10 {
+				proxy.cut(0)
+			}
+		}))
+		hold(3)
+	})
+	t.Run("one ends in the middle of an answer", func(t *testing.T) {
+		require.Equal(t, want, r.stream(completion(story, tokens), func(pieces int) {
+			if pieces == 10 {
+				require.NoError(t, tab.Evaluate(`workers[1].onerror(new ErrorEvent('error', {message: 'out of memory', cancelable: true}))`, nil))
+			}
+		}))
+		hold(2)
+		says("#details", "2 of 3: out of memory")
+		says("#facts", "2 of 3 in the room")
+		says("#state", "layers 0 to 7")
+	})
+	t.Run("all stop together", func(t *testing.T) {
+		require.NoError(t, tab.Click("#stop"))
+		r.eventually("nobody is left", 5*time.Second, func() bool { return len(r.cluster().Workers) == 0 })
+		require.NoError(t, tab.Wait(`document.querySelector('#state').dataset.state === 'ended'`, 10*time.Second))
+	})
 }

@@ -1,30 +1,23 @@
 // Lending this computer: what it costs, one button, and then how it fares. The
-// work itself is done by a dedicated worker. Nothing is fetched or kept before
-// the button.
+// work itself is done by dedicated workers (lender.js). Nothing is fetched or kept
+// before the button.
 import {el, $, put, named, StateLine} from './dom.js';
 import {say, n0, n1, mb, size, speed, ms, span, clock} from './strings.js';
 import {Feed} from './feed.js';
-
-const workerURL = '/worker/worker.js';
-const policy = globalThis.trustedTypes?.createPolicy('potluck', {
-  createScriptURL: url => {
-    if (url !== workerURL) throw new TypeError('only the worker is a script here');
-    return url;
-  },
-}) ?? {createScriptURL: url => url};
+import {Lender, smallestShare, together} from './lender.js';
 
 const line = new StateLine($('#state'));
 const query = new URLSearchParams(location.search);
 const isPhone = /iPhone|iPad|Android|Mobile/.test(navigator.userAgent);
-const steps = [0.25e9, 0.5e9, 1e9, 1.5e9, 2e9, 3e9, 4e9, 6e9, 8e9, 12e9, 16e9];
+const steps = [smallestShare, 0.5e9, 1e9, 1.5e9, 2e9, 3e9, 4e9, 6e9, 8e9, 12e9, 16e9];
 const markKey = 'potluck.lending'; // stands while weights are loading
 const stalledAfter = 10_000, rateWindow = 10_000, hiddenFrom = 10_000;
 
 let bytes = isPhone ? 0.5e9 : 2e9;
 let token = '';
 let backend = query.get('backend') ?? '';
-let worker = null, stopping = false, losses = 0;
-let status = {}, computes = '', lastError = '', samples = [], countdown = 0, hidden = null, noticed = null, silentSince = 0;
+let lender = null, stopping = false, losses = 0;
+let status = together([]), computes = '', lastError = '', samples = [], countdown = 0, hidden = null, noticed = null, silentSince = 0;
 let feed = null;
 
 // --- before ------------------------------------------------------------------
@@ -97,7 +90,7 @@ async function look() {
 }
 
 function onlyProcessor(id) {
-  if (worker) return;
+  if (lender) return;
   backend = 'cpu';
   put($('#lend'), 'Lend the processor');
   line.show(id, {}, {'Only chat': onlyChat});
@@ -133,22 +126,16 @@ function writeMark(value) {
 // --- lending -------------------------------------------------------------------
 
 function lend() {
-  if (worker) return;
+  if (lender) return;
   stopping = false;
-  [status, samples, computes, lastError, noticed] = [{}, [], '', '', null];
+  [status, samples, computes, lastError, noticed] = [together([]), [], '', '', null];
   $('#offer').hidden = true;
   $('#lending').hidden = false;
   $('#details').hidden = true;
   line.say(say.measuring);
   const name = ($('#name').value.trim() || $('#name').placeholder).slice(0, 32);
   keepName(name);
-  worker = new Worker(policy.createScriptURL(workerURL), {type: 'module'});
-  worker.onmessage = ({data}) => heard(data);
-  worker.onerror = e => {
-    e.preventDefault();
-    heard({error: e.message || 'the worker could not be started', ended: true});
-  };
-  worker.postMessage({start: {token, name, device: deviceName(), bytes, backend}});
+  lender = new Lender({token, name, device: deviceName(), bytes, backend}, heard);
   feed = new Feed().start();
   feed.addEventListener('change', drawRoom);
   feed.addEventListener('snapshot', ({detail}) => {
@@ -202,7 +189,7 @@ function fault(text) {
   if (/device.{0,20}lost|lost.{0,20}device/i.test(text)) {
     losses++;
     noticed = losses < 3 ? () => line.show('device-lost', {}, {'Restart': restart}) : () => halfAgain('device-lost');
-    if (losses < 3 && worker) restart();
+    if (losses < 3 && lender) restart();
   }
 }
 
@@ -260,18 +247,18 @@ async function ended(again) {
 }
 
 function quit() {
-  worker?.terminate();
-  worker = null;
+  lender?.quit();
+  lender = null;
   feed?.stop();
   feed = null;
 }
 
 function stop() {
   stopping = true;
-  const mine = worker;
-  mine?.postMessage({stop: true});
+  const mine = lender;
+  mine?.stop();
   line.say('Stopping…');
-  setTimeout(() => { if (worker === mine && mine) over(); }, 1500);
+  setTimeout(() => { if (lender === mine && mine) over(); }, 1500);
 }
 
 // --- showing -------------------------------------------------------------------
@@ -284,10 +271,14 @@ function sample() {
   samples = samples.filter((s, i) => now - s.at <= rateWindow || i === samples.length - 1);
 }
 
-const range = () => ({a: n0(status.layer_first), b: n0(status.layer_first + status.layer_count - 1)});
+// range fills "layers {a} to {b}"; several workers may hold more than one range.
+function range() {
+  const [[a, b] = [0, 0], ...others] = status.spans;
+  return {a: n0(a), b: [n0(b), ...others.map(([from, to]) => `${n0(from)} to ${n0(to)}`)].join(', ')};
+}
 
 function show() {
-  if (!worker || stopping) return;
+  if (!lender || stopping) return;
   const handlers = {'Stop lending': stop};
   const bar = $('#bar');
   bar.hidden = status.state !== 'loading' || !(status.total > 0);
@@ -312,7 +303,7 @@ function show() {
       break;
     case 'ready':
     case 'idle':
-      if (status.layer_count > 0) line.show('idle', range(), handlers);
+      if (status.spans.length) line.show('idle', range(), handlers);
       else line.show('spare', {}, handlers);
       break;
     case 'rejoining':
@@ -325,11 +316,13 @@ function show() {
   drawFacts();
 }
 
+const mine = worker => status.ids.includes(worker.id);
+
 function drawFacts() {
-  const mine = feed?.room?.workers.find(w => w.id === status.worker);
-  const hop = mine?.hop_ms ? Object.values(mine.hop_ms).reduce((a, b) => a + b, 0) : 0;
-  const rows = [['Computes on', computes], ['Weights here', status.weight_bytes ? size(status.weight_bytes) : ''],
-    ['Tokens served', status.tokens ? n0(status.tokens) : ''], ['One hop', hop > 0 ? ms(hop) : '']];
+  const hops = (feed?.room?.workers ?? []).filter(mine).map(w => Object.values(w.hop_ms ?? {}).reduce((a, b) => a + b, 0)).filter(Boolean);
+  const rows = [['Computes on', computes], ['Small workers', status.workers > 1 ? `${n0(status.connected)} of ${n0(status.workers)} in the room` : ''],
+    ['Weights here', status.weight_bytes ? size(status.weight_bytes) : ''], ['Tokens served', status.tokens ? n0(status.tokens) : ''],
+    ['One hop', hops.length ? ms(hops.reduce((a, b) => a + b, 0) / hops.length) : '']];
   put($('#facts'), ...rows.filter(r => r[1]).flatMap(([term, value]) => [el('dt', null, term), el('dd', null, value)]));
 }
 
@@ -339,7 +332,6 @@ function drawRoom() {
   const strip = $('#strip');
   const holding = workers.filter(w => w.layer_count > 0);
   const share = x => (100 * x / Math.max(1, model.layers)).toFixed(3);
-  const mine = w => w.id === status.worker;
   const lines = holding.map(w => [w.layer_first, w.layer_count, mine(w), w.name]);
   strip.setAttribute('aria-label', holding.map(w => `${mine(w) ? 'This computer' : w.name}: layers ${w.layer_first} to ${w.layer_first + w.layer_count - 1}`).join('; ') || 'Nobody holds layers yet');
   const cells = lines.map(([first, count, me, name]) => {
@@ -357,14 +349,14 @@ const title = document.title;
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) {
     hidden = Date.now();
-    if (worker) document.title = say.comeBack;
+    if (lender) document.title = say.comeBack;
     return;
   }
   document.title = title;
   const away = hidden ? Date.now() - hidden : 0;
   hidden = null;
   ticked = performance.now();
-  if (worker && away >= hiddenFrom) notice('hidden', {t: span(away / 1000)}, {'OK': calm});
+  if (lender && away >= hiddenFrom) notice('hidden', {t: span(away / 1000)}, {'OK': calm});
 });
 
 function notice(id, values, handlers) {
@@ -389,7 +381,7 @@ setInterval(() => {
   const now = performance.now();
   const took = now - ticked;
   ticked = now;
-  if (!worker || document.hidden) return;
+  if (!lender || document.hidden) return;
   slow = took > 2000 ? slow + 1 : 0;
   if (slow === 3 && !noticed) notice('throttled', {p: n0(100_000 / took)}, {'Lend less': lendLess});
   else if (!noticed && (status.state === 'loading' || status.state === 'rejoining')) show(); // time passes
@@ -409,7 +401,7 @@ $('#code-form').addEventListener('submit', e => {
   look();
 });
 addEventListener('pagehide', () => writeMark(null));
-addEventListener('hashchange', () => { if (location.hash.length > 1 && !worker) { readToken(); line.clear(); look(); } });
+addEventListener('hashchange', () => { if (location.hash.length > 1 && !lender) { readToken(); line.clear(); look(); } });
 
 function begin() {
   readToken();

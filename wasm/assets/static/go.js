@@ -3,6 +3,7 @@
 // page is cross-origin isolated, the memory is shared, and threads compute in it.
 import './shared.js';
 import './wasm_exec.js';
+import {usualThreads} from './cores.js';
 
 const maxPages = [65536, 32768, 16384]; // of 64 KiB; some devices reserve less
 
@@ -56,12 +57,6 @@ async function startThreads(module, memory, pool, threads) {
   }));
   await Promise.all(ready);
   return threads; // who did not start is missed, not waited for
-}
-
-// usualThreads leaves a core to the person in front of the screen.
-function usualThreads() {
-  const cores = navigator.hardwareConcurrency || 1;
-  return cores > 2 ? Math.min(cores - 1, 16) : cores;
 }
 
 // startGo instantiates the program at url; go.run(instance) then runs it. The
