@@ -3,6 +3,7 @@ package bench
 import (
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 )
@@ -49,7 +50,12 @@ func MeasureWalls(threads int) (Walls, error) {
 	}
 	sums := make([]uint64, threads)
 	for range wallRuns {
-		w.ReadGBs = max(w.ReadGBs, together(threads, func(i int) int { sums[i] += sum(memory[i]); return readBytes }))
+		w.ReadGBs = max(w.ReadGBs, together(threads, func(i int) int {
+			if bytes := unsafe.Slice((*byte)(unsafe.Pointer(&memory[i][0])), readBytes); !e.Read(bytes) {
+				sums[i] += sum(memory[i])
+			}
+			return readBytes
+		}))
 		w.GMACs = max(w.GMACs, together(threads, func(int) int { return e.Peak(rounds) }))
 	}
 	return w, nil

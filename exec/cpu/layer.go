@@ -168,7 +168,7 @@ func (x *Executor) attend(l *layer, s *state) {
 			l.caches[r.Slot] = cache
 		}
 		kv := c.KVDim()
-		cache.Store(int(r.Pos), b.k[i*kv:(i+1)*kv], b.v[i*kv:(i+1)*kv])
+		e.Store(cache, int(r.Pos), b.k[i*kv:(i+1)*kv], b.v[i*kv:(i+1)*kv])
 		b.caches[i] = cache
 	}
 	b.attended = grow(b.attended, n*c.QDim())

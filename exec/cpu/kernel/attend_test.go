@@ -17,14 +17,14 @@ type world struct {
 	k, v             [][][]float32 // of each sequence and position
 }
 
-func newWorld(r *rand.Rand, t quant.Type, lengths []int, kvHeads, headDim int) *world {
+func newWorld(e *Engine, r *rand.Rand, t quant.Type, lengths []int, kvHeads, headDim int) *world {
 	w := &world{kvHeads: kvHeads, headDim: headDim}
 	for i, n := range lengths {
 		c := NewCache(t, n, kvHeads, headDim)
 		w.k, w.v = append(w.k, nil), append(w.v, nil)
 		for pos := range n {
 			k, v := random(r, kvHeads*headDim), random(r, kvHeads*headDim)
-			c.Store(pos, k, v)
+			e.Store(c, pos, k, v)
 			w.k[i], w.v[i] = append(w.k[i], stored(t, k)), append(w.v[i], stored(t, v))
 		}
 		w.caches = append(w.caches, c)
@@ -83,7 +83,7 @@ func TestAttend(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 3))
 		for _, typ := range []quant.Type{quant.F32, quant.F16, quant.Q8_0} {
 			for _, shape := range []struct{ heads, kvHeads, headDim int }{{2, 2, 32}, {8, 1, 64}, {6, 2, 128}, {32, 1, 32}, {4, 2, 96}} {
-				w := newWorld(r, typ, []int{150, 3, 65, 64}, shape.kvHeads, shape.headDim)
+				w := newWorld(e, r, typ, []int{150, 3, 65, 64}, shape.kvHeads, shape.headDim)
 				// A prefill block, decode rows, and a block that begins in the middle.
 				var seqs, pos []int32
 				for p := range int32(65) {
@@ -114,16 +114,19 @@ func TestAttend(t *testing.T) {
 }
 
 func TestCacheGrowsByPages(t *testing.T) {
+	e, err := New(Options{Threads: 1})
+	require.NoError(t, err)
+	defer e.Close()
 	c := NewCache(quant.F16, 1<<20, 2, 64)
 	require.Zero(t, c.Bytes())
 	kv := make([]float32, 128)
-	c.Store(0, kv, kv)
+	e.Store(c, 0, kv, kv)
 	require.EqualValues(t, pagePositions*2*128*2, c.Bytes())
 	for pos := 1; pos <= pagePositions; pos++ {
-		c.Store(pos, kv, kv)
+		e.Store(c, pos, kv, kv)
 	}
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
-	c.Store(0, kv, kv) // a new sequence takes the slot
+	e.Store(c, 0, kv, kv) // a new sequence takes the slot
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
 	require.EqualValues(t, quant.F16, NewCache(quant.Q8_0, 1, 1, 24).t)
 }

@@ -78,16 +78,16 @@ func (c *Cache) grow() {
 	c.pages = append(c.pages, p)
 }
 
-// Store keeps k and v (kvHeads × headDim) as position pos, which is at most one
-// beyond the highest that was stored.
-func (c *Cache) Store(pos int, k, v []float32) {
+// Store keeps k and v (kvHeads × headDim) as position pos of c, which is at most
+// one beyond the highest that was stored.
+func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
 	if uint(pos) >= uint(c.positions) {
 		panic(fmt.Sprintf("kernel: position %d of a cache of %d", pos, c.positions))
 	}
 	for pos/pagePositions >= len(c.pages) {
 		c.grow()
 	}
-	p, at := &c.pages[pos/pagePositions], pos%pagePositions
+	s, p, at := &e.local[0], &c.pages[pos/pagePositions], pos%pagePositions
 	d, half := c.headDim, pagePositions*c.kvHeads*c.headDim
 	for h := range c.kvHeads {
 		k, v := k[h*d:(h+1)*d], v[h*d:(h+1)*d]
@@ -100,17 +100,30 @@ func (c *Cache) Store(pos int, k, v []float32) {
 				p.f32[keys+i*maxLanes] = f
 			}
 		case quant.F16:
-			for i, f := range v {
-				p.f16[values+i] = quant.F32ToF16(f)
-			}
-			for i, f := range k {
-				p.f16[keys+i*maxLanes] = quant.F32ToF16(f)
+			e.k.encodeF16(p.f16[values:values+d], v)
+			s.halves = aligned(s.halves, d)
+			e.k.encodeF16(s.halves, k)
+			for i, h := range s.halves {
+				p.f16[keys+i*maxLanes] = h
 			}
 		default:
 			per := d / quant.BlockSize
 			store8(p.q8[keys:], maxLanes, p.kScales[(h*pagePositions+at/maxLanes*maxLanes)*per+at%maxLanes:], maxLanes, k)
 			store8(p.q8[values:], 1, p.vScales[(h*pagePositions+at)*per:], 1, v)
 		}
+	}
+}
+
+func (v *Variant) encodeF16(dst []uint16, src []float32) {
+	whole := len(src) &^ 15
+	if v.EncodeF16 == nil {
+		whole = 0
+	}
+	if whole > 0 {
+		v.EncodeF16(&dst[0], &src[0], whole)
+	}
+	for i, f := range src[whole:] {
+		dst[whole+i] = quant.F32ToF16(f)
 	}
 }
 

@@ -72,6 +72,20 @@ func (e *Engine) Peak(rounds int) int {
 	return rounds * e.k.PeakOps
 }
 
+// Read reads data on the caller's thread alone, as fast as the machine can, and
+// tells whether the variant has a kernel that does. It touches nothing of the
+// engine: several goroutines may call it at once.
+func (e *Engine) Read(data []byte) bool {
+	if e.k.Read == nil || len(data) < readRound {
+		return false
+	}
+	e.k.Read(&data[0], len(data)/readRound*readRound)
+	return true
+}
+
+// readRound is what Variant.Read reads at a time.
+const readRound = 256
+
 // scratch is one thread's memory, grown as needed and kept.
 type scratch struct {
 	strip   []byte    // unpacked 8-bit strips
@@ -84,6 +98,7 @@ type scratch struct {
 	planar  []Product // what Planar is asked for
 	queries []float32
 	scores  []float32
+	halves  []uint16  // of a row on its way to a cache
 	values  []float32 // a page's keys or values in float32
 	state   []float32 // running maximum and sum of each query
 }

@@ -306,6 +306,12 @@ func scaleMulAVX512VNNI(y *float32, x *float32, w *float32, scale float32, n int
 func decodeF16AVX512VNNI(dst *float32, src *uint16, n int)
 
 //go:noescape
+func encodeF16AVX512VNNI(dst *uint16, src *float32, n int)
+
+//go:noescape
+func roundHalfAVX512VNNI(x *float32, n int) (ret float32)
+
+//go:noescape
 func decodeKeys8AVX512VNNI(dst *float32, src *int8, scales *float32, blocks int)
 
 //go:noescape
@@ -316,6 +322,9 @@ func swiGLUAVX512VNNI(y *float32, gu *float32, n int)
 
 //go:noescape
 func expSumAVX512VNNI(x *float32, n int, max float32) (ret float32)
+
+//go:noescape
+func readAVX512VNNI(src *byte, bytes int)
 
 //go:noescape
 func dot4AVX512_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
@@ -504,6 +513,12 @@ func scaleMulAVX2(y *float32, x *float32, w *float32, scale float32, n int)
 func decodeF16AVX2(dst *float32, src *uint16, n int)
 
 //go:noescape
+func encodeF16AVX2(dst *uint16, src *float32, n int)
+
+//go:noescape
+func roundHalfAVX2(x *float32, n int) (ret float32)
+
+//go:noescape
 func decodeKeys8AVX2(dst *float32, src *int8, scales *float32, blocks int)
 
 //go:noescape
@@ -514,6 +529,9 @@ func swiGLUAVX2(y *float32, gu *float32, n int)
 
 //go:noescape
 func expSumAVX2(x *float32, n int, max float32) (ret float32)
+
+//go:noescape
+func readAVX2(src *byte, bytes int)
 
 //go:noescape
 func fetchAMD64(src *byte, stride int, rows int, bytes int)

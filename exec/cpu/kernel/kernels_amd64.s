@@ -14535,6 +14535,59 @@ done:
 	VZEROUPPER
 	RET
 
+// func encodeF16AVX512VNNI(dst *uint16, src *float32, n int)
+TEXT ·encodeF16AVX512VNNI(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+next:
+	VMOVUPS 0(SI), Z0
+	VCVTPS2PH $0, Z0, 0(DI)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func roundHalfAVX512VNNI(x *float32, n int) (ret float32)
+TEXT ·roundHalfAVX512VNNI(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXORD Z0, Z0, Z0
+next:
+	VMOVUPS 0(SI), Z2
+	VPANDD magnitude<>(SB), Z2, Z2
+	VPMAXUD Z2, Z0, Z0
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VEXTRACTF64X4 $1, Z0, Y1
+	VPMAXUD Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VPMAXUD X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VMOVD X0, AX
+	CMPL AX, $0x47000000
+	JCC done
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+round:
+	VMOVUPS 0(SI), Z2
+	VCVTPS2PH $0, Z2, Y2
+	VCVTPH2PS Y2, Z2
+	VMOVUPS Z2, 0(SI)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG round
+done:
+	VZEROUPPER
+	RET
+
 // func decodeKeys8AVX512VNNI(dst *float32, src *int8, scales *float32, blocks int)
 TEXT ·decodeKeys8AVX512VNNI(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
@@ -14786,6 +14839,21 @@ next:
 	VPSHUFD $0xb1, X0, X1
 	VADDPS X1, X0, X0
 	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func readAVX512VNNI(src *byte, bytes int)
+TEXT ·readAVX512VNNI(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), SI
+	MOVQ bytes+8(FP), CX
+next:
+	VPXORD 0(SI), Z0, Z0
+	VPXORD 64(SI), Z1, Z1
+	VPXORD 128(SI), Z2, Z2
+	VPXORD 192(SI), Z3, Z3
+	ADDQ $256, SI
+	SUBQ $256, CX
+	JG next
 	VZEROUPPER
 	RET
 
@@ -24271,6 +24339,66 @@ done:
 	VZEROUPPER
 	RET
 
+// func encodeF16AVX2(dst *uint16, src *float32, n int)
+TEXT ·encodeF16AVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+next:
+	VMOVUPS 0(SI), Y0
+	VCVTPS2PH $0, Y0, 0(DI)
+	VMOVUPS 32(SI), Y0
+	VCVTPS2PH $0, Y0, 16(DI)
+	ADDQ $64, SI
+	ADDQ $32, DI
+	SUBQ $16, CX
+	JG next
+	VZEROUPPER
+	RET
+
+// func roundHalfAVX2(x *float32, n int) (ret float32)
+TEXT ·roundHalfAVX2(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	VPXOR Y0, Y0, Y0
+next:
+	VMOVUPS 0(SI), Y2
+	VPAND magnitude<>(SB), Y2, Y2
+	VPMAXUD Y2, Y0, Y0
+	VMOVUPS 32(SI), Y2
+	VPAND magnitude<>(SB), Y2, Y2
+	VPMAXUD Y2, Y0, Y0
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG next
+	VEXTRACTF128 $1, Y0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0x4e, X0, X1
+	VPMAXUD X1, X0, X0
+	VPSHUFD $0xb1, X0, X1
+	VPMAXUD X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VMOVD X0, AX
+	CMPL AX, $0x47000000
+	JCC done
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+round:
+	VMOVUPS 0(SI), Y2
+	VCVTPS2PH $0, Y2, X2
+	VCVTPH2PS X2, Y2
+	VMOVUPS Y2, 0(SI)
+	VMOVUPS 32(SI), Y2
+	VCVTPS2PH $0, Y2, X2
+	VCVTPH2PS X2, Y2
+	VMOVUPS Y2, 32(SI)
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JG round
+done:
+	VZEROUPPER
+	RET
+
 // func decodeKeys8AVX2(dst *float32, src *int8, scales *float32, blocks int)
 TEXT ·decodeKeys8AVX2(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
@@ -24712,6 +24840,25 @@ next:
 	VPSHUFD $0xb1, X0, X1
 	VADDPS X1, X0, X0
 	VMOVSS X0, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func readAVX2(src *byte, bytes int)
+TEXT ·readAVX2(SB), NOSPLIT, $0-16
+	MOVQ src+0(FP), SI
+	MOVQ bytes+8(FP), CX
+next:
+	VPXOR 0(SI), Y0, Y0
+	VPXOR 32(SI), Y1, Y1
+	VPXOR 64(SI), Y2, Y2
+	VPXOR 96(SI), Y3, Y3
+	VPXOR 128(SI), Y4, Y4
+	VPXOR 160(SI), Y5, Y5
+	VPXOR 192(SI), Y6, Y6
+	VPXOR 224(SI), Y7, Y7
+	ADDQ $256, SI
+	SUBQ $256, CX
+	JG next
 	VZEROUPPER
 	RET
 

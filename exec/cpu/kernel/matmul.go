@@ -126,7 +126,7 @@ func (t *matmulTask) run(thread int) {
 	}
 }
 
-// fetch asks for the strip of w that begins with row first, which is not where
+// fetch asks for the beginning of w's rows from first on, which is not where
 // the products before it end. A product of many rows would not notice.
 func (e *Engine) fetch(w *quant.Matrix, first int) {
 	lanes := e.k.Lanes
@@ -134,11 +134,19 @@ func (e *Engine) fetch(w *quant.Matrix, first int) {
 		return
 	}
 	q, d := rowBytes(w)
-	e.k.Fetch(&w.Quants[first*q], q, lanes, q)
+	if e.k.Line4 != nil { // reads row after row and asks for more itself
+		e.k.Fetch(&w.Quants[first*q], 0, 1, min(lanes*q, fetchBytes))
+	} else {
+		e.k.Fetch(&w.Quants[first*q], q, lanes, q)
+	}
 	if d > 0 {
 		e.k.Fetch(&w.Scales[first*d], lanes*d, 1, lanes*d)
 	}
 }
+
+// fetchBytes is how much of a matrix is asked for before a product that reads on
+// from there.
+const fetchBytes = 8192
 
 // unit multiplies rows first.. of w (at most unitStrips strips, unless the variant is Planar) with x:
 // y[r·ldy + row-first].
@@ -251,7 +259,7 @@ func (e *Engine) unpackScales(s *scratch, at int, w *quant.Matrix, first, rows i
 	_, row := rowBytes(w)
 	beyond := groups*unpackGroup*planeWidths[w.Type].scales - row
 	src := s.rowsWith(w.Scales, row, first, rows, lanes, beyond)
-	from, to := blocks*lanes, groups*unpackGroup*lanes // what the next row gave
+	from, to := blocks*lanes, groups*unpackGroup*lanes // what the next row gave, if anything
 	if w.Type != quant.Q4_1 {
 		k.Scales(&d[0], src, row, groups)
 	} else {
@@ -321,23 +329,26 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 // tells whether nothing is.
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
-	blocks := w.Cols / quant.BlockSize
 	if x.n > 2*len(k.Vec4) {
 		return false
 	}
-	q, _ := rowBytes(w)
-	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
+	blocks := w.Cols / quant.BlockSize
+	groups, q := ceilDiv(blocks, unpackGroup), planeWidths[w.Type].quants
 	// The last group of a row may reach into the next row, whose numbers count
 	// nothing there: their scales and their activations are zeros.
-	beyond := (padded - blocks) * planeWidths[w.Type].quants
-	s.d, s.m = aligned(s.d, padded*lanes), aligned(s.m, padded*lanes)
-	for ; *rows >= lanes && (*first+lanes)*q+beyond <= len(w.Quants); *rows -= lanes {
+	beyond := (groups*unpackGroup - blocks) * q
+	q *= blocks
+	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
+	s.sums = aligned(s.sums, lanes*ceilDiv(groups, 4)*16)
+	for ; *rows >= lanes; *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)
+		src := s.rowsWith(w.Quants, q, *first, lanes, lanes, beyond)
 		if len(x.halves) > 0 {
-			e.line(s, w, &w.Quants[*first*q], q, x, &(*y)[0])
-		}
-		for from := 0; from < x.n && len(x.halves) == 0; from += len(k.Vec4) {
-			e.vec(s, w, &w.Quants[*first*q], q, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
+			e.line(s, w.Type, src, q, groups, x, &(*y)[0])
+		} else {
+			for from := 0; from < x.n; from += len(k.Vec4) {
+				e.vec(s, w.Type, src, q, groups, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
+			}
 		}
 		*first += lanes
 		if *rows > lanes {
@@ -347,10 +358,10 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	return *rows == 0
 }
 
-// vec multiplies n rows of x with one strip whose scales are unpacked.
-func (e *Engine) vec(s *scratch, w *quant.Matrix, quants *byte, stride int, x *view, from, n int, y *float32, ldy int) {
-	row, ldx, groups := &x.blocks[from*x.pitch], x.pitch*blockBytes, ceilDiv(w.Cols/quant.BlockSize, unpackGroup)
-	switch w.Type {
+// vec multiplies n rows of x, groups of blocks wide, with one strip whose scales are unpacked.
+func (e *Engine) vec(s *scratch, t quant.Type, quants *byte, stride, groups int, x *view, from, n int, y *float32, ldy int) {
+	row, ldx := &x.blocks[from*x.pitch], x.pitch*blockBytes
+	switch t {
 	case quant.Q4_0:
 		e.k.Vec4[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)
 	case quant.Q8_0:
@@ -361,10 +372,8 @@ func (e *Engine) vec(s *scratch, w *quant.Matrix, quants *byte, stride int, x *v
 }
 
 // line is vec for one row.
-func (e *Engine) line(s *scratch, w *quant.Matrix, quants *byte, stride int, x *view, y *float32) {
-	groups := ceilDiv(w.Cols/quant.BlockSize, unpackGroup)
-	s.sums = aligned(s.sums, e.k.Lanes*ceilDiv(groups, 4)*16)
-	switch w.Type {
+func (e *Engine) line(s *scratch, t quant.Type, quants *byte, stride, groups int, x *view, y *float32) {
+	switch t {
 	case quant.Q4_0:
 		e.k.Line4(y, quants, stride, &s.d[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
 	case quant.Q8_0:

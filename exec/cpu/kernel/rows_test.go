@@ -164,6 +164,41 @@ func TestAddAndRound(t *testing.T) {
 	})
 }
 
+// Halves are rounded as package quant rounds them, rare numbers too.
+func TestHalves(t *testing.T) {
+	rare := []float32{0, float32(math.Copysign(0, -1)), 0x1p-14, 0x1.ffcp-15, 0x1p-24, 0x1p-25, -0x1.8p-25, 0x1p-40, 65504, 65519, -65520, 32767.9, -32768, 1e9,
+		float32(math.Inf(1)), float32(math.Inf(-1)), float32(math.NaN()), 1 + 0x1p-11, 1 + 0x1.8p-10, 2049, 2051, math.SmallestNonzeroFloat32}
+	bits := func(x []float32) (out []uint32) {
+		for _, f := range x {
+			out = append(out, math.Float32bits(f))
+		}
+		return out
+	}
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(6, 1))
+		for _, few := range []bool{true, false} { // rare numbers: one in a row, or many
+			for range 50 {
+				x := random(r, 16+r.IntN(40))
+				for i := range x {
+					if r.IntN(len(x)) == 0 || !few {
+						x[i] = rare[r.IntN(len(rare))]
+					}
+				}
+				want, got := make([]uint16, len(x)), make([]uint16, len(x))
+				for i, f := range x {
+					want[i] = quant.F32ToF16(f)
+				}
+				e.k.encodeF16(got, x)
+				require.Equal(t, want, got, "%v", x)
+				rounded := append([]float32(nil), x...)
+				quant.RoundRow(rounded)
+				e.RoundF16(x, 1, len(x))
+				require.Equal(t, bits(rounded), bits(x))
+			}
+		}
+	})
+}
+
 func TestTopK(t *testing.T) {
 	e, err := New(Options{Threads: 1})
 	require.NoError(t, err)

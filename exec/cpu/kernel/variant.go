@@ -120,10 +120,15 @@ type Variant struct {
 
 	// Add, optional, computes y += x for n floats, n a multiple of 16.
 	Add func(y, x *float32, n int)
+	// EncodeF16, optional, rounds n floats, a multiple of 16, to halves.
+	EncodeF16 func(dst *uint16, src *float32, n int)
 	// RoundHalf, optional, rounds n floats, a multiple of 16, to the nearest halves
 	// and tells so; if any is not below 32768 in size, it leaves all as they are.
 	RoundHalf func(x *float32, n int) bool
 
+	// Read, optional, does nothing but read bytes, a multiple of 256. It measures
+	// what no product of one row can exceed.
+	Read func(src *byte, bytes int)
 	// Peak, optional, does nothing but 8-bit multiply-adds, from registers to
 	// registers: PeakOps of them a round, rounds > 0. It measures what no product
 	// can exceed.

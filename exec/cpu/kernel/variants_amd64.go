@@ -25,6 +25,11 @@ func lacking(features ...string) func() string {
 // peakSums is internal/gen's.
 const peakSums = 12
 
+// rounds makes a Variant's RoundHalf of a kernel that returns the largest magnitude.
+func rounds(kernel func(x *float32, n int) float32) func(x *float32, n int) bool {
+	return func(x *float32, n int) bool { return kernel(x, n) < 32768 }
+}
+
 func init() {
 	// Every processor with AVX2 has F16C.
 	Register(Variant{
@@ -39,6 +44,7 @@ func init() {
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
 		ExpSum: expSumAVX2, Max: maxAVX2, DecodeF16: decodeF16AVX2,
 		DecodeKeys8: decodeKeys8AVX2, DecodeValues8: decodeValues8AVX2,
+		EncodeF16: encodeF16AVX2, RoundHalf: rounds(roundHalfAVX2), Read: readAVX2,
 		Peak: peakAVX2, PeakOps: peakSums * 32,
 	})
 	wide := Variant{
@@ -53,6 +59,7 @@ func init() {
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
 		DecodeKeys8: decodeKeys8AVX512VNNI, DecodeValues8: decodeValues8AVX512VNNI,
+		EncodeF16: encodeF16AVX512VNNI, RoundHalf: rounds(roundHalfAVX512VNNI), Read: readAVX512VNNI,
 		Peak: peakAVX512, PeakOps: peakSums * 64,
 	}
 	Register(wide)

@@ -16,10 +16,13 @@ func (g *amd64) elementwise() {
 	g.reductions()
 	g.scaleMul()
 	g.decodeF16()
+	g.encodeF16()
+	g.roundHalf()
 	g.decode8("decodeKeys8")
 	g.decode8("decodeValues8")
 	g.swiGLU()
 	g.expSum()
+	g.read()
 }
 
 // amd64PeakSums is how many sums a peak kernel keeps in flight: more than an
@@ -46,6 +49,21 @@ func (g *amd64) peak() {
 		g.p("VPADDD %s, %s, %s", g.v(tmp), g.v(i), g.v(i))
 	}
 	g.p("DECQ CX")
+	g.p("JG next")
+	g.ret()
+}
+
+// read does nothing but read, 256 bytes a round.
+func (g *amd64) read() {
+	g.function("read"+g.t.name, "src *byte, bytes int", "")
+	g.load("src", "SI")
+	g.load("bytes", "CX")
+	g.label("next")
+	for i := range 256 / g.t.bytes() {
+		g.p("%s %d(SI), %s, %s", g.bits("VPXOR"), i*g.t.bytes(), g.v(i), g.v(i))
+	}
+	g.p("ADDQ $256, SI")
+	g.p("SUBQ $256, CX")
 	g.p("JG next")
 	g.ret()
 }
@@ -222,6 +240,62 @@ func (g *amd64) decodeF16() {
 	g.p("ADDQ $2, SI")
 	g.p("DECQ CX")
 	g.p("JNZ one")
+	g.label("done")
+	g.ret()
+}
+
+// encodeF16 rounds sixteen numbers a step to halves.
+func (g *amd64) encodeF16() {
+	g.function("encodeF16"+g.t.name, "dst *uint16, src *float32, n int", "")
+	g.load("dst", "DI")
+	g.load("src", "SI")
+	g.load("n", "CX")
+	g.label("next")
+	for at := 0; at < 64; at += g.t.bytes() {
+		g.p("VMOVUPS %d(SI), %s", at, g.v(0))
+		g.p("VCVTPS2PH $0, %s, %d(DI)", g.v(0), at/2)
+	}
+	g.p("ADDQ $64, SI")
+	g.p("ADDQ $32, DI")
+	g.p("SUBQ $16, CX")
+	g.p("JG next")
+	g.ret()
+}
+
+// roundHalf rounds to halves and back, and returns the largest magnitude; from
+// 32768 on, NaN counted as larger, it rounds nothing.
+func (g *amd64) roundHalf() {
+	g.function("roundHalf"+g.t.name, "x *float32, n int", "float32")
+	g.load("x", "SI")
+	g.load("n", "CX")
+	g.zero(0)
+	g.label("next")
+	for at := 0; at < 64; at += g.t.bytes() {
+		g.p("VMOVUPS %d(SI), %s", at, g.v(2))
+		g.p("%s %s, %s, %s", g.bits("VPAND"), g.everywhere("magnitude", 0x7fffffff), g.v(2), g.v(2))
+		g.p("VPMAXUD %s, %s, %s", g.v(2), g.v(0), g.v(0))
+	}
+	g.p("ADDQ $64, SI")
+	g.p("SUBQ $16, CX")
+	g.p("JG next")
+	g.acrossLanes("VPMAXUD")
+	g.p("VMOVSS X0, ret+%d(FP)", g.args["ret"])
+	g.p("VMOVD X0, AX")
+	g.p("CMPL AX, $0x%x", f32(32768))
+	g.p("JCC done") // not below
+	g.load("x", "SI")
+	g.load("n", "CX")
+	half := map[bool]string{true: "Y2", false: "X2"}[g.t.wide()]
+	g.label("round")
+	for at := 0; at < 64; at += g.t.bytes() {
+		g.p("VMOVUPS %d(SI), %s", at, g.v(2))
+		g.p("VCVTPS2PH $0, %s, %s", g.v(2), half)
+		g.p("VCVTPH2PS %s, %s", half, g.v(2))
+		g.p("VMOVUPS %s, %d(SI)", g.v(2), at)
+	}
+	g.p("ADDQ $64, SI")
+	g.p("SUBQ $16, CX")
+	g.p("JG round")
 	g.label("done")
 	g.ret()
 }
