@@ -69,7 +69,7 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	a.pitch = blockPitch(cols)
 	a.blocks = aligned(a.blocks, n*a.pitch)
 	e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
-	if a.halves = a.halves[:0]; n == 1 && e.k.Line4 != nil {
+	if a.halves = a.halves[:0]; n == 1 && e.k.Sums4 != nil {
 		a.halves = aligned(a.halves, a.pitch*quant.BlockSize)
 		halvesOf(a.halves, a.blocks)
 	}

@@ -113,7 +113,7 @@ func (t *expertsTask) room() {
 		t.inner.pitch = blockPitch(t.inter)
 		t.innerQ = aligned(t.innerQ, pairs*t.inner.pitch)
 		t.inner.blocks = t.innerQ
-		if t.input.n == 1 && e.k.Line4 != nil {
+		if t.input.n == 1 && e.k.Sums4 != nil {
 			t.innerH = aligned(t.innerH, pairs*t.inner.pitch*quant.BlockSize)
 			t.inner.halves = t.innerH
 		}

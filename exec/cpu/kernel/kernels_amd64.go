@@ -573,13 +573,19 @@ func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, 
 func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 //go:noescape
-func line4AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, halves *byte, sums *int32, groups int)
+func sums4AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func line8AVX512VNNI(y *float32, src *byte, stride int, d *float32, x *Block, halves *byte, sums *int32, groups int)
+func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func lineMinAVX512VNNI(y *float32, src *byte, stride int, d *float32, m *float32, x *Block, halves *byte, sums *int32, groups int)
+func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
 
 //go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)

@@ -134,7 +134,7 @@ func (e *Engine) fetch(w *quant.Matrix, first int) {
 		return
 	}
 	q, d := rowBytes(w)
-	if e.k.Line4 != nil { // reads row after row and asks for more itself
+	if e.k.Sums4 != nil { // reads row after row and asks for more itself
 		e.k.Fetch(&w.Quants[first*q], 0, 1, min(lanes*q, fetchBytes))
 	} else {
 		e.k.Fetch(&w.Quants[first*q], q, lanes, q)
@@ -339,16 +339,18 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	beyond := (groups*unpackGroup - blocks) * q
 	q *= blocks
 	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
-	s.sums = aligned(s.sums, lanes*ceilDiv(groups, 4)*16)
+	if len(x.halves) > 0 {
+		done := e.lineStrips(s, w, *first, *rows, x, *y)
+		*first, *rows = *first+done, *rows-done
+		if *rows > 0 {
+			*y = (*y)[done:]
+		}
+	}
 	for ; *rows >= lanes; *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)
 		src := s.rowsWith(w.Quants, q, *first, lanes, lanes, beyond)
-		if len(x.halves) > 0 {
-			e.line(s, w.Type, src, q, groups, x, &(*y)[0])
-		} else {
-			for from := 0; from < x.n; from += len(k.Vec4) {
-				e.vec(s, w.Type, src, q, groups, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
-			}
+		for from := 0; from < x.n; from += len(k.Vec4) {
+			e.vec(s, w.Type, src, q, groups, x, from, min(x.n-from, len(k.Vec4)), &(*y)[from*ldy], ldy)
 		}
 		*first += lanes
 		if *rows > lanes {
@@ -368,18 +370,6 @@ func (e *Engine) vec(s *scratch, t quant.Type, quants *byte, stride, groups int,
 		e.k.Vec8[n-1](y, ldy, quants, stride, &s.d[0], row, ldx, groups)
 	default:
 		e.k.VecMin[n-1](y, ldy, quants, stride, &s.d[0], &s.m[0], row, ldx, groups)
-	}
-}
-
-// line is vec for one row.
-func (e *Engine) line(s *scratch, t quant.Type, quants *byte, stride, groups int, x *view, y *float32) {
-	switch t {
-	case quant.Q4_0:
-		e.k.Line4(y, quants, stride, &s.d[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
-	case quant.Q8_0:
-		e.k.Line8(y, quants, stride, &s.d[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
-	default:
-		e.k.LineMin(y, quants, stride, &s.d[0], &s.m[0], &x.blocks[0], &x.halves[0], &s.sums[0], groups)
 	}
 }
 

@@ -73,12 +73,15 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Line4, Line8 and LineMin, optional but together, are Vec for one row of activations
-	// that goes through the strip in the order of memory. halves is what
-	// halvesOf makes of x (Line8 takes none), sums room for Lanes rows of blocks,
-	// rounded up to 16 each.
-	Line4, Line8 func(y *float32, src *byte, stride int, d *float32, x *Block, halves *byte, sums *int32, groups int)
-	LineMin      func(y *float32, src *byte, stride int, d, m *float32, x *Block, halves *byte, sums *int32, groups int)
+	// Sums and Apply, optional but together, are Vec for one row of activations that goes
+	// through a strip in the order of memory. Sums writes for rows that lie stride
+	// bytes apart the integer sum of each block, sixteen for four groups in an order
+	// that Apply knows, pitch bytes from row to row; x is what halvesOf makes of the
+	// blocks (Sums4), or the blocks (Sums8). Apply scales the sums of Lanes rows
+	// and adds them up.
+	Sums4, Sums8   func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
+	Apply4, Apply8 func(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+	ApplyMin       func(y *float32, sums *int32, pitch int, d, m *float32, x *Block, groups int)
 
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.

@@ -68,6 +68,7 @@ func init() {
 	wide.Dot4, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
 	wide.Peak = peakAVX512VNNI
 	wide.Vec4, wide.Vec8, wide.VecMin = vec4AVX512VNNI, vec8AVX512VNNI, vecMinAVX512VNNI
-	wide.Line4, wide.Line8, wide.LineMin = line4AVX512VNNI, line8AVX512VNNI, lineMinAVX512VNNI
+	wide.Sums4, wide.Sums8 = sums4AVX512VNNI, sums8AVX512VNNI
+	wide.Apply4, wide.Apply8, wide.ApplyMin = apply4AVX512VNNI, apply8AVX512VNNI, applyMinAVX512VNNI
 	Register(wide)
 }

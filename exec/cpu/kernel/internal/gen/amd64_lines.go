@@ -14,42 +14,35 @@ const lineAhead = 6144
 
 func (g *amd64) lines(t target) {
 	g.t = t
-	for _, kind := range []string{"line4", "line8", "lineMin"} {
-		m := ""
-		if kind == "lineMin" {
-			m = " m *float32,"
-		}
-		g.function(kind+t.name, "y *float32, src *byte, stride int, d *float32,"+m+" x *Block, halves *byte, sums *int32, groups int", "")
-		g.lineSums(kind)
-		g.lineScales(kind)
-		g.ret()
+	g.sums("sums4")
+	g.sums("sums8")
+	for _, kind := range []string{"apply4", "apply8", "applyMin"} {
+		g.apply(kind)
 	}
 }
 
-// lineSums writes for each row and four groups sixteen sums: dword 4l+i is block
+// sums writes for each row and four groups sixteen sums: dword 4l+i is block
 // 4i+l of nibbles; of bytes, lanes l = 0 and 1 hold the even and the odd blocks
 // of the first eight, lanes 2 and 3 of the others.
 //
-//	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, AX groups left, DX rows left
-func (g *amd64) lineSums(kind string) {
+//	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, R9 sums of the next row, AX groups left, DX rows left
+func (g *amd64) sums(kind string) {
+	g.function(kind+g.t.name, "src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int", "")
 	g.load("src", "R8")
 	g.load("stride", "R12")
-	g.load("sums", "R10")
+	g.load("sums", "R9")
+	g.load("rows", "DX")
 	line, width := g.lineBytes, 128 // of weights in a group
-	if kind != "line8" {
+	if kind == "sums4" {
 		line, width = g.lineNibbles, 64
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 31)
 	} else {
 		g.broadcast(g.everywhere("sign8", 0x80808080), 31)
 	}
-	g.p("MOVQ $%d, DX", g.t.lanes)
 	g.label("row")
 	g.p("MOVQ R8, SI")
-	if kind == "line8" {
-		g.load("x", "DI")
-	} else {
-		g.load("halves", "DI")
-	}
+	g.p("MOVQ R9, R10")
+	g.load("x", "DI")
 	g.load("groups", "AX")
 	g.p("SUBQ $4, AX")
 	g.p("JLT rest")
@@ -57,9 +50,9 @@ func (g *amd64) lineSums(kind string) {
 	for i := range 4 {
 		line(i)
 	}
-	g.lineReduce(kind)
+	g.storeSums(kind)
 	g.p("ADDQ $%d, SI", 4*width)
-	g.p("ADDQ $%d, DI", map[bool]int{true: 16 * blockBytes, false: 512}[kind == "line8"])
+	g.p("ADDQ $%d, DI", map[string]int{"sums4": 512, "sums8": 16 * blockBytes}[kind])
 	g.p("SUBQ $4, AX")
 	g.p("JGE fours")
 	g.label("rest")
@@ -74,11 +67,14 @@ func (g *amd64) lineSums(kind string) {
 		g.p("JZ reduce")
 	}
 	g.label("reduce")
-	g.lineReduce(kind)
+	g.storeSums(kind)
 	g.label("ended")
 	g.p("ADDQ R12, R8")
+	g.load("pitch", "AX")
+	g.p("ADDQ AX, R9")
 	g.p("DECQ DX")
 	g.p("JNZ row")
+	g.ret()
 }
 
 // lineNibbles sums group i in Z20+i: a dword of each quarter of a block.
@@ -105,10 +101,10 @@ func (g *amd64) lineBytes(i int) {
 	}
 }
 
-// lineReduce adds up the dwords of each block and stores the sums.
-func (g *amd64) lineReduce(kind string) {
+// storeSums adds up the dwords of each block and stores the sums.
+func (g *amd64) storeSums(kind string) {
 	g.addFours(20, 0)
-	if kind == "line8" {
+	if kind == "sums8" {
 		g.addFours(24, 4)
 		g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
 		g.p("VSHUFI32X4 $0xdd, Z4, Z0, Z2")
@@ -132,20 +128,23 @@ func (g *amd64) addFours(from, to int) {
 	g.p("VPADDD Z%d, Z%d, Z%d", to+3, to+1, to)
 }
 
-// lineScales turns the sums into results.
+// apply writes the sums of a strip's blocks, each with its scale, for all rows.
 //
 //	R8.. sums, DX scales, BX minimums, DI activations, CX groups left, Z28 the results
-func (g *amd64) lineScales(kind string) {
+func (g *amd64) apply(kind string) {
+	m := ""
+	if kind == "applyMin" {
+		m = " m *float32,"
+	}
+	g.function(kind+g.t.name, "y *float32, sums *int32, pitch int, d *float32,"+m+" x *Block, groups int", "")
 	g.load("sums", "R8")
+	g.load("pitch", "R12")
 	g.load("d", "DX")
-	if kind == "lineMin" {
+	if m != "" {
 		g.load("m", "BX")
 	}
 	g.load("x", "DI")
 	g.load("groups", "CX")
-	g.p("LEAQ 3(CX), R12")
-	g.p("SHRQ $2, R12")
-	g.p("SHLQ $6, R12")
 	g.rowPointers(g.t.lanes)
 	g.zero(28)
 	g.label("next")
@@ -155,7 +154,7 @@ func (g *amd64) lineScales(kind string) {
 	g.columnsInLanes()
 	for group := range 4 {
 		for k := range 4 {
-			g.lineBlock(kind, 4*group+k)
+			g.applyBlock(kind, 4*group+k)
 		}
 		if group < 3 {
 			g.p("DECQ CX")
@@ -164,7 +163,7 @@ func (g *amd64) lineScales(kind string) {
 	}
 	g.advance(16, 64)
 	g.p("ADDQ $%d, DX", 16*g.t.bytes())
-	if kind == "lineMin" {
+	if m != "" {
 		g.p("ADDQ $%d, BX", 16*g.t.bytes())
 	}
 	g.p("ADDQ $%d, DI", 16*blockBytes)
@@ -173,23 +172,24 @@ func (g *amd64) lineScales(kind string) {
 	g.label("done")
 	g.load("y", "AX")
 	g.p("VMOVUPS Z28, (AX)")
+	g.ret()
 }
 
-// lineBlock adds one of sixteen blocks of all rows.
-func (g *amd64) lineBlock(kind string, block int) {
+// applyBlock adds one of sixteen blocks of all rows.
+func (g *amd64) applyBlock(kind string, block int) {
 	lane, t := block%4, block/4
-	if kind == "line8" {
+	if kind == "apply8" {
 		lane, t = block%2+block/8*2, block/2%4
 	}
 	g.lane(lane, t, 20)
-	if kind != "lineMin" {
-		g.p("VPADDD.BCST %d(DI), Z20, Z20", block*blockBytes+map[string]int{"line4": offN8, "line8": offN80}[kind])
+	if kind != "applyMin" {
+		g.p("VPADDD.BCST %d(DI), Z20, Z20", block*blockBytes+map[string]int{"apply4": offN8, "apply8": offN80}[kind])
 	}
 	g.p("VCVTDQ2PS Z20, Z20")
 	g.p("VMOVUPS %d(DX), Z21", 64*block)
 	g.p("VMULPS.BCST %d(DI), Z21, Z21", block*blockBytes+offD)
 	g.p("VFMADD231PS Z21, Z20, Z28")
-	if kind == "lineMin" {
+	if kind == "applyMin" {
 		g.p("VMOVUPS %d(BX), Z21", 64*block)
 		g.p("VFMADD231PS.BCST %d(DI), Z21, Z28", block*blockBytes+offS)
 	}
