@@ -588,6 +588,36 @@ func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, x *Block, 
 func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
 
 //go:noescape
+func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
+func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
+func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
+
+//go:noescape
+func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
+func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
+func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+
+//go:noescape
+func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
+
+//go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
 
 //go:noescape

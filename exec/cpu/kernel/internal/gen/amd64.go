@@ -18,7 +18,9 @@ func writeAMD64() {
 	}
 	g.fetch()
 	g.vectors(avx512vnni, vecRows, g.vec)
-	g.lines(avx512vnni)
+	for _, t := range []target{avx512vnni, avx512, avx2} {
+		g.lines(t)
+	}
 	g.vecFloats(avx512vnni, 4)
 	g.vecFloats(avx2, 2)
 	g.vectors(avx512, 2, g.vecMadd)

@@ -21,9 +21,11 @@ func (g *amd64) lines(t target) {
 	}
 }
 
-// sums writes for each row and four groups sixteen sums: dword 4l+i is block
-// 4i+l of nibbles; of bytes, lanes l = 0 and 1 hold the even and the odd blocks
-// of the first eight, lanes 2 and 3 of the others.
+// lineGroups is how many groups of blocks make a vector of sums.
+func (t target) lineGroups() int { return t.lanes / 4 }
+
+// sums writes a vector of sums for each row and lineGroups groups, in the order
+// that place tells.
 //
 //	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, R9 sums of the next row, AX groups left, DX rows left
 func (g *amd64) sums(kind string) {
@@ -32,36 +34,42 @@ func (g *amd64) sums(kind string) {
 	g.load("stride", "R12")
 	g.load("sums", "R9")
 	g.load("rows", "DX")
-	line, width := g.lineBytes, 128 // of weights in a group
+	n, weights, acts := g.t.lineGroups(), 64, 4*32 // bytes of a group
+	line := g.lineNibbles
+	if !g.t.vnni {
+		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
+	}
 	if kind == "sums4" {
-		line, width = g.lineNibbles, 64
-		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 31)
+		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 	} else {
-		g.broadcast(g.everywhere("sign8", 0x80808080), 31)
+		line, weights, acts = g.lineBytes, 128, 4*blockBytes
+		if g.t.vnni {
+			g.broadcast(g.everywhere("sign8", 0x80808080), 15)
+		}
 	}
 	g.label("row")
 	g.p("MOVQ R8, SI")
 	g.p("MOVQ R9, R10")
 	g.load("x", "DI")
 	g.load("groups", "AX")
-	g.p("SUBQ $4, AX")
+	g.p("SUBQ $%d, AX", n)
 	g.p("JLT rest")
-	g.label("fours")
-	for i := range 4 {
+	g.label("whole")
+	for i := range n {
 		line(i)
 	}
 	g.storeSums(kind)
-	g.p("ADDQ $%d, SI", 4*width)
-	g.p("ADDQ $%d, DI", map[string]int{"sums4": 512, "sums8": 16 * blockBytes}[kind])
-	g.p("SUBQ $4, AX")
-	g.p("JGE fours")
+	g.p("ADDQ $%d, SI", n*weights)
+	g.p("ADDQ $%d, DI", n*acts)
+	g.p("SUBQ $%d, AX", n)
+	g.p("JGE whole")
 	g.label("rest")
-	g.p("ADDQ $4, AX")
+	g.p("ADDQ $%d, AX", n)
 	g.p("JZ ended")
-	for r := range 4 * width / 64 {
-		g.zero(20 + r)
+	for r := range 8 {
+		g.zero(4 + r)
 	}
-	for i := range 3 {
+	for i := range n - 1 {
 		line(i)
 		g.p("DECQ AX")
 		g.p("JZ reduce")
@@ -77,60 +85,113 @@ func (g *amd64) sums(kind string) {
 	g.ret()
 }
 
-// lineNibbles sums group i in Z20+i: a dword of each quarter of a block.
+// lineNibbles sums group i: each dword a quarter of a block. Vectors from 4 on
+// hold the sums of blocks 0..3 of the first group, on 256 bits two by two, then
+// of the next.
 func (g *amd64) lineNibbles(i int) {
-	g.p("VMOVDQU32 %d(SI), Z0", 64*i)
 	g.p("PREFETCHT0 %d(SI)", lineAhead+64*i)
-	g.p("VPANDD Z31, Z0, Z1")
-	g.p("VPSRLW $4, Z0, Z0")
-	g.p("VPANDD Z31, Z0, Z0")
-	g.zero(20 + i)
-	g.p("VPDPBUSD %d(DI), Z1, Z%d", 128*i, 20+i)
-	g.p("VPDPBUSD %d(DI), Z0, Z%d", 128*i+64, 20+i)
+	for at := 0; at < 64; at += g.t.bytes() {
+		sum := 4 + (64*i+at)/g.t.bytes()
+		g.p("%s %d(SI), %s", g.vmov(), 64*i+at, g.v(0))
+		g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(1))
+		g.p("VPSRLW $4, %s, %s", g.v(0), g.v(0))
+		g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(0))
+		if g.t.vnni {
+			g.zero(sum)
+			g.p("VPDPBUSD %d(DI), %s, %s", 128*i+at, g.v(1), g.v(sum))
+			g.p("VPDPBUSD %d(DI), %s, %s", 128*i+64+at, g.v(0), g.v(sum))
+			continue
+		}
+		g.p("VPMADDUBSW %d(DI), %s, %s", 128*i+at, g.v(1), g.v(1))
+		g.p("VPMADDUBSW %d(DI), %s, %s", 128*i+64+at, g.v(0), g.v(0))
+		g.p("VPADDW %s, %s, %s", g.v(0), g.v(1), g.v(1))
+		g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1), g.v(sum))
+	}
 }
 
-// lineBytes sums group i, two lines, in Z20+2i and the next.
+// lineBytes sums group i, a vector from 4 on for one block, on 512 bits for two. With VNNI weights
+// get an offset of 128, else their signs go to the activations: |w|·x twice fits
+// 16 bits.
 func (g *amd64) lineBytes(i int) {
-	for l := 2 * i; l < 2*i+2; l++ {
-		g.p("VPXORD %d(SI), Z31, Z0", 64*l)
-		g.p("PREFETCHT0 %d(SI)", lineAhead+64*l)
-		g.p("VMOVDQU %d(DI), Y1", 2*l*blockBytes)
-		g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (2*l+1)*blockBytes)
-		g.zero(20 + l)
-		g.p("VPDPBUSD Z1, Z0, Z%d", 20+l)
+	for at := 0; at < 128; at += g.t.bytes() {
+		sum, block := 4+(128*i+at)/g.t.bytes(), 4*i+at/32
+		if at%64 == 0 {
+			g.p("PREFETCHT0 %d(SI)", lineAhead+128*i+at)
+		}
+		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
+		if g.t.wide() {
+			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
+		}
+		if g.t.vnni {
+			g.p("VPXORD %d(SI), Z15, Z0", 128*i+at)
+			g.zero(sum)
+			g.p("VPDPBUSD Z1, Z0, Z%d", sum)
+			continue
+		}
+		g.p("%s %d(SI), %s", g.vmov(), 128*i+at, g.v(0))
+		if g.t.wide() {
+			g.p("VPMOVB2M Z0, K1")
+			g.p("VPXORD Z2, Z2, Z2")
+			g.p("VPSUBB Z1, Z2, K1, Z1")
+		} else {
+			g.p("VPSIGNB Y0, Y1, Y1")
+		}
+		g.p("VPABSB %s, %s", g.v(0), g.v(0))
+		g.p("VPMADDUBSW %s, %s, %s", g.v(1), g.v(0), g.v(0))
+		g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(0), g.v(sum))
 	}
 }
 
 // storeSums adds up the dwords of each block and stores the sums.
 func (g *amd64) storeSums(kind string) {
-	g.addFours(20, 0)
+	g.addFours(4, 0)
 	if kind == "sums8" {
-		g.addFours(24, 4)
-		g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
-		g.p("VSHUFI32X4 $0xdd, Z4, Z0, Z2")
-		g.p("VPADDD Z2, Z1, Z0")
+		g.addFours(8, 4)
+		if g.t.wide() {
+			g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
+			g.p("VSHUFI32X4 $0xdd, Z4, Z0, Z2")
+		} else {
+			g.p("VPERM2I128 $0x20, Y4, Y0, Y1")
+			g.p("VPERM2I128 $0x31, Y4, Y0, Y2")
+		}
+		g.p("VPADDD %s, %s, %s", g.v(2), g.v(1), g.v(0))
 	}
-	g.p("VMOVDQU32 Z0, (R10)")
-	g.p("ADDQ $64, R10")
+	g.p("%s %s, (R10)", g.vmov(), g.v(0))
+	g.p("ADDQ $%d, R10", g.t.bytes())
 }
 
 // addFours leaves in dword i of each lane of register to the sum of that lane in
 // register from+i. It uses to..to+3.
 func (g *amd64) addFours(from, to int) {
+	three := func(op string, a, b, to int) { g.p("%s %s, %s, %s", op, g.v(b), g.v(a), g.v(to)) }
 	for i := range 2 {
-		a, b := from+2*i, from+2*i+1
-		g.p("VPUNPCKLDQ Z%d, Z%d, Z%d", b, a, to+2*i)
-		g.p("VPUNPCKHDQ Z%d, Z%d, Z%d", b, a, to+2*i+1)
-		g.p("VPADDD Z%d, Z%d, Z%d", to+2*i+1, to+2*i, to+2*i)
+		a := from + 2*i
+		three("VPUNPCKLDQ", a, a+1, to+2*i)
+		three("VPUNPCKHDQ", a, a+1, to+2*i+1)
+		three("VPADDD", to+2*i, to+2*i+1, to+2*i)
 	}
-	g.p("VPUNPCKLQDQ Z%d, Z%d, Z%d", to+2, to, to+1)
-	g.p("VPUNPCKHQDQ Z%d, Z%d, Z%d", to+2, to, to+3)
-	g.p("VPADDD Z%d, Z%d, Z%d", to+3, to+1, to)
+	three("VPUNPCKLQDQ", to, to+2, to+1)
+	three("VPUNPCKHQDQ", to, to+2, to+3)
+	three("VPADDD", to+1, to+3, to)
+}
+
+// place is the lane and its dword in which a vector of sums has a block.
+func (g *amd64) place(kind string, block int) (lane, t int) {
+	switch {
+	case kind != "apply8" && g.t.wide():
+		return block % 4, block / 4
+	case kind != "apply8":
+		return block % 2, block / 2
+	case g.t.wide():
+		return block%2 + block/8*2, block / 2 % 4
+	default:
+		return block / 4, block % 4
+	}
 }
 
 // apply writes the sums of a strip's blocks, each with its scale, for all rows.
 //
-//	R8.. sums, DX scales, BX minimums, DI activations, CX groups left, Z28 the results
+//	R8.. sums, DX scales, BX minimums, DI activations, CX groups left
 func (g *amd64) apply(kind string) {
 	m := ""
 	if kind == "applyMin" {
@@ -146,51 +207,70 @@ func (g *amd64) apply(kind string) {
 	g.load("x", "DI")
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
-	g.zero(28)
+	n, result := g.t.lineGroups(), 15
+	if g.t.wide() {
+		result = 28
+	}
+	g.zero(result)
 	g.label("next")
-	for r := range 16 {
-		g.p("VMOVDQU32 %s, Z%d", row(r, 0), r)
+	for r := range g.t.lanes {
+		g.p("%s %s, %s", g.vmov(), row(r, 0), g.v(r))
 	}
 	g.columnsInLanes()
-	for group := range 4 {
+	for group := range n {
 		for k := range 4 {
-			g.applyBlock(kind, 4*group+k)
+			g.applyBlock(kind, 4*group+k, result)
 		}
-		if group < 3 {
+		if group < n-1 {
 			g.p("DECQ CX")
 			g.p("JZ done")
 		}
 	}
-	g.advance(16, 64)
-	g.p("ADDQ $%d, DX", 16*g.t.bytes())
+	g.advance(g.t.lanes, g.t.bytes())
+	g.p("ADDQ $%d, DX", 4*n*g.t.bytes())
 	if m != "" {
-		g.p("ADDQ $%d, BX", 16*g.t.bytes())
+		g.p("ADDQ $%d, BX", 4*n*g.t.bytes())
 	}
-	g.p("ADDQ $%d, DI", 16*blockBytes)
+	g.p("ADDQ $%d, DI", 4*n*blockBytes)
 	g.p("DECQ CX")
 	g.p("JNZ next")
 	g.label("done")
 	g.load("y", "AX")
-	g.p("VMOVUPS Z28, (AX)")
+	g.p("VMOVUPS %s, (AX)", g.v(result))
 	g.ret()
 }
 
-// applyBlock adds one of sixteen blocks of all rows.
-func (g *amd64) applyBlock(kind string, block int) {
-	lane, t := block%4, block/4
-	if kind == "apply8" {
-		lane, t = block%2+block/8*2, block/2%4
+// applyBlock adds one block of all rows.
+func (g *amd64) applyBlock(kind string, block, result int) {
+	sum, t := 12, g.v(13)
+	if g.t.wide() {
+		sum, t = 20, g.v(21)
 	}
-	g.lane(lane, t, 20)
-	if kind != "applyMin" {
-		g.p("VPADDD.BCST %d(DI), Z20, Z20", block*blockBytes+map[string]int{"apply4": offN8, "apply8": offN80}[kind])
+	lane, word := g.place(kind, block)
+	g.lane(lane, word, sum)
+	switch {
+	case kind == "apply4":
+		g.withAct("VPADDD", "VPBROADCASTD", block*blockBytes+offN8, sum, sum)
+	case kind == "apply8" && g.t.vnni:
+		g.withAct("VPADDD", "VPBROADCASTD", block*blockBytes+offN80, sum, sum)
 	}
-	g.p("VCVTDQ2PS Z20, Z20")
-	g.p("VMOVUPS %d(DX), Z21", 64*block)
-	g.p("VMULPS.BCST %d(DI), Z21, Z21", block*blockBytes+offD)
-	g.p("VFMADD231PS Z21, Z20, Z28")
+	g.p("VCVTDQ2PS %s, %s", g.v(sum), g.v(sum))
+	g.p("VMOVUPS %d(DX), %s", g.t.bytes()*block, t)
+	g.withAct("VMULPS", "VBROADCASTSS", block*blockBytes+offD, sum+1, sum+1)
+	g.p("VFMADD231PS %s, %s, %s", t, g.v(sum), g.v(result))
 	if kind == "applyMin" {
-		g.p("VMOVUPS %d(BX), Z21", 64*block)
-		g.p("VFMADD231PS.BCST %d(DI), Z21, Z28", block*blockBytes+offS)
+		g.p("VMOVUPS %d(BX), %s", g.t.bytes()*block, t)
+		g.withAct("VFMADD231PS", "VBROADCASTSS", block*blockBytes+offS, sum+1, result)
 	}
+}
+
+// withAct computes to = a op one number of the activations in all lanes. On 256 bits it
+// uses V14.
+func (g *amd64) withAct(op, broadcast string, disp, a, to int) {
+	if g.t.wide() {
+		g.p("%s.BCST %d(DI), %s, %s", op, disp, g.v(a), g.v(to))
+		return
+	}
+	g.p("%s %d(DI), Y14", broadcast, disp)
+	g.p("%s Y14, %s, %s", op, g.v(a), g.v(to))
 }
