@@ -93,6 +93,7 @@ type scratch struct {
 	sums    []int32   // of a strip's blocks
 	floats  []float32 // unpacked float strips
 	padded  []byte    // rows of a strip that the matrix does not fill
+	tail    []byte    // what rows have beyond whole groups
 	decoded []float32 // rows that Exact decodes
 	tile    []float32 // results of a partial strip
 	planar  []Product // what Planar is asked for

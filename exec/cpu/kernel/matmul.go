@@ -197,7 +197,7 @@ func (s *scratch) rowsWith(plane []byte, rowBytes, first, rows, lanes, beyond in
 // unpack calls a kernel for units of rows that lie rowBytes apart, each group
 // of the kernel being groupBytes wide: whole groups where they are, the rest
 // from a copy with zeros behind.
-func unpack[T any](kernel func(dst *T, src *byte, stride, groups int), dst []T, perGroup int,
+func (s *scratch) unpack(kernel func(dst, src *byte, stride, groups int), dst []byte, perGroup int,
 	src *byte, rowBytes, groupBytes, lanes int) {
 	groups, rest := rowBytes/groupBytes, rowBytes%groupBytes
 	if groups > 0 {
@@ -206,18 +206,20 @@ func unpack[T any](kernel func(dst *T, src *byte, stride, groups int), dst []T, 
 	if rest == 0 {
 		return
 	}
-	tail := tailOf(src, rowBytes, groups*groupBytes, rest, lanes)
-	kernel(&dst[groups*perGroup], &tail[0], tailStride, 1)
+	kernel(&dst[groups*perGroup], s.tailOf(src, rowBytes, groups*groupBytes, rest, lanes), tailStride, 1)
 }
 
 // tailStride is the bytes of a row in a tail: a group of the widest kernel.
 const tailStride = 128
 
-func tailOf(src *byte, rowBytes, from, n, lanes int) (tail [maxLanes * tailStride]byte) {
+// tailOf copies n bytes from each row, with zeros behind, to s.tail.
+func (s *scratch) tailOf(src *byte, rowBytes, from, n, lanes int) *byte {
+	s.tail = aligned(s.tail, maxLanes*tailStride)
+	clear(s.tail)
 	for r := range lanes {
-		copy(tail[r*tailStride:r*tailStride+n], unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(src), r*rowBytes+from)), n))
+		copy(s.tail[r*tailStride:r*tailStride+n], unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(src), r*rowBytes+from)), n))
 	}
-	return tail
+	return &s.tail[0]
 }
 
 // planeWidths are the bytes of a block in the two planes, by type.
@@ -246,7 +248,7 @@ func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int
 	if w.Type == quant.Q8_0 {
 		kernel = k.Unpack8
 	}
-	unpack(kernel, s.strip[i*padded*32*lanes:], unpackGroup*32*lanes, s.rowsOf(w.Quants, row, first, rows, lanes), row, quants, lanes)
+	s.unpack(kernel, s.strip[i*padded*32*lanes:], unpackGroup*32*lanes, s.rowsOf(w.Quants, row, first, rows, lanes), row, quants, lanes)
 	e.unpackScales(s, i*padded*lanes, w, first, rows)
 }
 
@@ -475,8 +477,7 @@ func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c
 		kernel(&dst[0], src, stride, groups)
 	}
 	if rest > 0 {
-		tail := tailOf(src, stride, groups*floatGroup*size, rest*size, lanes)
-		kernel(&dst[groups*floatGroup*lanes], &tail[0], tailStride, 1)
+		kernel(&dst[groups*floatGroup*lanes], s.tailOf(src, stride, groups*floatGroup*size, rest*size, lanes), tailStride, 1)
 	}
 }
 
