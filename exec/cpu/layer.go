@@ -5,20 +5,21 @@ import (
 
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
-	"github.com/potluck-llm/potluck/quant"
 )
 
-// buffers are reused from pass to pass: a decode step allocates nothing.
+// buffers are reused from pass to pass: a decode step allocates nothing. What is
+// not needed at the same time shares memory.
 type buffers struct {
-	normed, q, k, v, attended, projected, gateUp, ffn, logits, embedded []float32
-	chosen                                                              []int32
-	weights                                                             []float32
-	pos                                                                 []int32
-	caches                                                              []*kernel.Cache
-	input, inner                                                        kernel.Acts
-	pieces                                                              [][]float32
-	piece                                                               []float32
-	router                                                              routerScratch
+	embedded     []float32
+	normed       []float32 // and then what attention adds
+	scratch      []float32 // q, k and v; router's logits; gates and ups; what the FFN adds
+	chosen       []int32
+	weights      []float32
+	pos          []int32
+	caches       []*kernel.Cache
+	input, inner kernel.Acts
+	jobs         []kernel.Job
+	router       routerScratch
 }
 
 // state is a pass on its way through the layers. Its slices are out's or the
@@ -82,8 +83,8 @@ func (x *Executor) lookup(dst []float32, tokens []int32) {
 func (x *Executor) beginMTP(in *exec.Pass, s *state) {
 	e, b, h, n := x.engine, &x.buf, x.config.Hidden, s.n
 	eps := float32(x.config.NormEps)
-	b.normed, b.ffn = grow(b.normed, 2*n*h), grow(b.ffn, 2*n*h)
-	embedded, pairs := b.normed[:n*h], b.ffn
+	b.normed, b.scratch = grow(b.normed, 2*n*h), grow(b.scratch, 2*n*h)
+	embedded, pairs := b.normed[:n*h], b.scratch
 	x.lookup(embedded, in.Tokens)
 	e.RMSNorm(embedded, embedded, x.mtp.enorm, n, h, eps)
 	states := b.normed[n*h:]
@@ -98,26 +99,8 @@ func (x *Executor) beginMTP(in *exec.Pass, s *state) {
 
 // mul computes y [n × t.rows] = a · tᵀ.
 func (x *Executor) mul(y []float32, t *tensor, a *kernel.Acts) {
-	if len(t.parts) == 1 {
-		x.engine.MatMul(y, t.parts[0], a)
-		return
-	}
-	b := &x.buf
-	b.piece = grow(b.piece, a.N*t.rows)
-	b.pieces = b.pieces[:0]
-	rest := b.piece
-	for _, m := range t.parts {
-		b.pieces = append(b.pieces, rest[:a.N*m.Rows])
-		rest = rest[a.N*m.Rows:]
-	}
-	x.engine.MatMulMany(b.pieces, t.parts, a)
-	to := 0
-	for p, m := range t.parts {
-		for i := range a.N {
-			copy(y[i*t.rows+to:], b.pieces[p][i*m.Rows:(i+1)*m.Rows])
-		}
-		to += m.Rows
-	}
+	x.buf.jobs = t.jobs(x.buf.jobs[:0], y, 0, t.rows)
+	x.engine.MatMulMany(x.buf.jobs, a)
 }
 
 // runLayer computes what the span holds of one layer.
@@ -148,51 +131,40 @@ func (x *Executor) attend(l *layer, s *state) {
 	b.normed = grow(b.normed, n*c.Hidden)
 	e.RMSNorm(b.normed, s.hidden, l.attnNorm, n, c.Hidden, eps)
 	e.Prepare(&b.input, b.normed, n, c.Hidden)
-	b.q, b.k, b.v = grow(b.q, n*c.QDim()), grow(b.k, n*c.KVDim()), grow(b.v, n*c.KVDim())
-	x.mulQKV(l)
+	b.scratch = grow(b.scratch, n*(c.QDim()+2*c.KVDim()))
+	q, kv := b.scratch[:n*c.QDim()], b.scratch[n*c.QDim():]
+	k, v := kv[:n*c.KVDim()], kv[n*c.KVDim():]
+	b.jobs = l.v.jobs(l.k.jobs(l.q.jobs(b.jobs[:0], q, 0, l.q.rows), k, 0, l.k.rows), v, 0, l.v.rows)
+	e.MatMulMany(b.jobs, &b.input)
 	if l.qBias != nil {
-		e.AddBias(b.q, l.qBias, n, c.QDim())
-		e.AddBias(b.k, l.kBias, n, c.KVDim())
-		e.AddBias(b.v, l.vBias, n, c.KVDim())
+		e.AddBias(q, l.qBias, n, c.QDim())
+		e.AddBias(k, l.kBias, n, c.KVDim())
+		e.AddBias(v, l.vBias, n, c.KVDim())
 	}
 	if l.qNorm != nil {
-		e.RMSNormHeads(b.q, l.qNorm, n, c.Heads, c.HeadDim, eps)
-		e.RMSNormHeads(b.k, l.kNorm, n, c.KVHeads, c.HeadDim, eps)
+		e.RMSNormHeads(q, l.qNorm, n, c.Heads, c.HeadDim, eps)
+		e.RMSNormHeads(k, l.kNorm, n, c.KVHeads, c.HeadDim, eps)
 	}
-	e.Rope(b.q, n, c.Heads, c.HeadDim, x.rope, b.pos)
-	e.Rope(b.k, n, c.KVHeads, c.HeadDim, x.rope, b.pos)
+	e.Rope(q, n, c.Heads, c.HeadDim, x.rope, b.pos)
+	e.Rope(k, n, c.KVHeads, c.HeadDim, x.rope, b.pos)
 	for i, r := range s.rows {
 		cache := l.caches[r.Slot]
 		if cache == nil {
 			cache = kernel.NewCache(x.plan.KV, x.plan.Positions, c.KVHeads, c.HeadDim)
 			l.caches[r.Slot] = cache
 		}
-		kv := c.KVDim()
-		e.Store(cache, int(r.Pos), b.k[i*kv:(i+1)*kv], b.v[i*kv:(i+1)*kv])
+		dim := c.KVDim()
+		e.Store(cache, int(r.Pos), k[i*dim:(i+1)*dim], v[i*dim:(i+1)*dim])
 		b.caches[i] = cache
 	}
-	b.attended = grow(b.attended, n*c.QDim())
-	e.Attend(b.attended, b.q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
-	e.Prepare(&b.inner, b.attended, n, c.QDim())
-	b.projected = grow(b.projected, n*c.Hidden)
-	x.mul(b.projected, l.o, &b.inner)
+	e.Attend(q, q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
+	e.Prepare(&b.inner, q, n, c.QDim())
+	projected := b.normed
+	x.mul(projected, l.o, &b.inner)
 	if l.attnPostNorm != nil {
-		e.RMSNorm(b.projected, b.projected, l.attnPostNorm, n, c.Hidden, eps)
+		e.RMSNorm(projected, projected, l.attnPostNorm, n, c.Hidden, eps)
 	}
-	e.Add(s.hidden, b.projected)
-}
-
-// mulQKV multiplies by q, k and v at once where each lies in one piece.
-func (x *Executor) mulQKV(l *layer) {
-	b := &x.buf
-	if len(l.q.parts)+len(l.k.parts)+len(l.v.parts) > 3 {
-		x.mul(b.q, l.q, &b.input)
-		x.mul(b.k, l.k, &b.input)
-		x.mul(b.v, l.v, &b.input)
-		return
-	}
-	ys, ws := [3][]float32{b.q, b.k, b.v}, [3]quant.Matrix{l.q.parts[0], l.k.parts[0], l.v.parts[0]}
-	x.engine.MatMulMany(ys[:], ws[:], &b.input)
+	e.Add(s.hidden, projected)
 }
 
 // normFFN readies the FFN's input.
@@ -204,20 +176,26 @@ func (x *Executor) normFFN(l *layer, s *state) {
 	s.normed = b.normed
 }
 
-// feedForward adds a dense FFN, or the shared experts, to the residual.
+// feedForward adds a dense FFN, or the shared experts, to the residual. Gates
+// and ups are computed some columns at a time.
 func (x *Executor) feedForward(l *layer, s *state) {
 	e, b, n, h := x.engine, &x.buf, s.n, x.config.Hidden
 	width := l.gateUp.rows / 2
-	b.gateUp, b.ffn = grow(b.gateUp, n*2*width), grow(b.ffn, n*width)
-	x.mul(b.gateUp, l.gateUp, &b.input)
-	e.SwiGLU(b.ffn, b.gateUp, n, width)
-	e.Prepare(&b.inner, b.ffn, n, width)
-	b.projected = grow(b.projected, n*h)
-	x.mul(b.projected, l.down, &b.inner)
-	if l.ffnPostNorm != nil {
-		e.RMSNorm(b.projected, b.projected, l.ffnPostNorm, n, h, float32(x.config.NormEps))
+	e.Room(&b.inner, n, width, l.down.floats())
+	for first, most := 0, e.Band(n); first < width; first += most {
+		pairs := min(most, width-first)
+		b.scratch = grow(b.scratch, n*2*pairs)
+		b.jobs = l.gateUp.jobs(b.jobs[:0], b.scratch, 2*first, 2*pairs)
+		e.MatMulMany(b.jobs, &b.input)
+		e.SwiGLU(&b.inner, first, b.scratch)
 	}
-	e.Add(s.hidden, b.projected)
+	b.scratch = grow(b.scratch, n*h)
+	projected := b.scratch
+	x.mul(projected, l.down, &b.inner)
+	if l.ffnPostNorm != nil {
+		e.RMSNorm(projected, projected, l.ffnPostNorm, n, h, float32(x.config.NormEps))
+	}
+	e.Add(s.hidden, projected)
 }
 
 // finish hands the residual on, or turns the wanted rows into logits.

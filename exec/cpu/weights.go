@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
@@ -28,6 +29,26 @@ func (t *tensor) row(dst []float32, row int) {
 		}
 		row -= m.Rows
 	}
+}
+
+// jobs appends to list what computes rows first.. of t, count of them, for
+// y [rows of activations × count]: a product for each piece that they lie in.
+func (t *tensor) jobs(list []kernel.Job, y []float32, first, count int) []kernel.Job {
+	to := 0
+	for _, m := range t.parts {
+		from := min(first, m.Rows)
+		first -= from
+		if rows := min(m.Rows-from, count-to); rows > 0 && len(y) > 0 {
+			list = append(list, kernel.Job{Y: y[to:], Pitch: count, W: m.RowRange(from, rows)})
+			to += rows
+		}
+	}
+	return list
+}
+
+// floats tells whether products with t read activations as floats.
+func (t *tensor) floats() bool {
+	return slices.ContainsFunc(t.parts, func(m quant.Matrix) bool { return !m.Type.Quantised() })
 }
 
 // layer is what a span holds of one layer, and its KV caches by slot.

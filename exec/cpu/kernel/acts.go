@@ -19,15 +19,16 @@ type Block struct {
 const blockBytes = 48
 
 // Acts are rows of activations in the forms that products read. The zero value
-// is ready; Prepare fills it and reuses its memory.
+// is ready; Prepare, or Room and SwiGLU, fill it and reuse its memory.
 type Acts struct {
 	N, Cols int
 
-	x        []float32 // N × Cols, the caller's
-	blocks   []Block   // N × pitch
-	pitch    int       // blocks from row to row
-	halves   []byte    // of blocks, where N is 1 and the variant takes them
-	arranged []byte    // instead of blocks, where the variant arranges them: N rows
+	x        []float32 // N × Cols, the caller's or own; nil where no product reads it
+	own      []float32
+	blocks   []Block // N × pitch
+	pitch    int     // blocks from row to row
+	halves   []byte  // of each row's blocks, where rows are multiplied alone and the variant takes them
+	arranged []byte  // instead of blocks, where the variant arranges them: N rows
 }
 
 // arrangedBytes are those of a row of cols activations.
@@ -57,21 +58,92 @@ func (v *Variant) quantiseRow(blocks []Block, x []float32) {
 // Prepare readies n rows of cols activations for products. x must stay as it is
 // until the last product with a.
 func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
-	a.N, a.Cols, a.x = n, cols, x[:n*cols]
-	if !e.quantises(cols) {
-		return
-	}
-	if e.k.Planar != nil {
-		a.arranged = aligned(a.arranged, n*e.k.arrangedBytes(cols))
+	a.x = x[:n*cols]
+	e.roomForBlocks(a, n, cols, n == 1)
+	switch {
+	case len(a.arranged) > 0:
 		e.eachRow(rowsArgs{op: opArrange, arranged: a.arranged, x: a.x, dim: cols}, n)
-		return
+	case len(a.blocks) > 0:
+		e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
+		if len(a.halves) > 0 {
+			halvesOf(a.halves, a.blocks)
+		}
 	}
-	a.pitch = blockPitch(cols)
-	a.blocks = aligned(a.blocks, n*a.pitch)
-	e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
-	if a.halves = a.halves[:0]; n == 1 && e.k.Sums4 != nil {
-		a.halves = aligned(a.halves, a.pitch*quant.BlockSize)
-		halvesOf(a.halves, a.blocks)
+}
+
+// Room readies a for n rows of cols activations that SwiGLU computes. They are
+// kept as floats too where a product with float weights reads them.
+func (e *Engine) Room(a *Acts, n, cols int, floats bool) { e.room(a, n, cols, floats, n == 1) }
+
+func (e *Engine) room(a *Acts, n, cols int, floats, alone bool) {
+	a.x = nil
+	if floats || !e.quantises(cols) || e.k.Planar != nil {
+		a.own = aligned(a.own, n*cols)
+		a.x = a.own
+	}
+	e.roomForBlocks(a, n, cols, alone)
+}
+
+// roomForBlocks readies a for n rows as most products read them; alone: one row
+// at a time.
+func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
+	a.N, a.Cols = n, cols
+	a.blocks, a.halves, a.arranged = a.blocks[:0], a.halves[:0], a.arranged[:0]
+	switch {
+	case !e.quantises(cols):
+	case e.k.Planar != nil:
+		a.arranged = aligned(a.arranged, n*e.k.arrangedBytes(cols))
+	default:
+		a.pitch = blockPitch(cols)
+		a.blocks = aligned(a.blocks, n*a.pitch)
+		if alone && e.k.Sums4 != nil {
+			a.halves = aligned(a.halves, n*a.pitch*quant.BlockSize)
+		}
+	}
+}
+
+// bandFloats is room for the gates and ups, of a thread, that are computed before
+// they are used: those of a long pass, all at once, would be tens of megabytes,
+// and none of a core's second cache. With less, threads wait for each other.
+const bandFloats = 1 << 18
+
+// bandUnit columns are whole groups of blocks.
+const bandUnit = unpackGroup * quant.BlockSize
+
+// Band is how many columns of gates and ups of n rows to compute at a time.
+func (e *Engine) Band(n int) int {
+	return max(e.bandFloats/(2*max(n, 1))/bandUnit, 1) * bandUnit
+}
+
+// SwiGLU computes columns first.. of a's rows: silu(gate)·up. gu holds pairs
+// gate, up of as many columns a row. Columns come in order, Band at a time or all.
+func (e *Engine) SwiGLU(a *Acts, first int, gu []float32) {
+	if a.N > 0 {
+		e.eachRow(rowsArgs{op: opSwiGLU, acts: a, first: first, x: gu, dim: len(gu) / (2 * a.N)}, a.N)
+	}
+}
+
+// swiGLU is SwiGLU for row r.
+func (e *Engine) swiGLU(s *scratch, a *Acts, r, first int, gu []float32) {
+	width := len(gu) / 2
+	var x []float32
+	if a.x != nil {
+		x = a.x[r*a.Cols+first:][:width]
+	} else {
+		s.values = aligned(s.values, width)
+		x = s.values
+	}
+	e.k.swiGLU(x, gu)
+	last := first+width == a.Cols
+	switch {
+	case len(a.blocks) > 0:
+		blocks := a.blocks[r*a.pitch : (r+1)*a.pitch]
+		e.k.quantiseRow(blocks[first/quant.BlockSize:], x)
+		if last && len(a.halves) > 0 {
+			halvesOf(a.halves[r*a.pitch*quant.BlockSize:], blocks)
+		}
+	case len(a.arranged) > 0 && last:
+		e.k.arrange(a.arranged, r, a.x[r*a.Cols:(r+1)*a.Cols])
 	}
 }
 

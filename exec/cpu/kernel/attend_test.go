@@ -158,6 +158,15 @@ func TestExperts(t *testing.T) {
 				}
 				require.Equal(t, want, acc, "%v: %d rows", typ, n)
 
+				// The same few experts at a time.
+				room := e.bandFloats
+				for _, e.bandFloats = range []int{0, 10 * 2 * inter} {
+					few := append([]float32(nil), start...)
+					e.Experts(few, &a, gateUp, down, inter, 10, count, ids, weights, k)
+					require.Equal(t, acc, few, "%v: %d rows in room for %d floats", typ, n, e.bandFloats)
+				}
+				e.bandFloats = room
+
 				// The same in two parts, as two machines would.
 				split := append([]float32(nil), start...)
 				const half = 3
@@ -171,7 +180,7 @@ func TestExperts(t *testing.T) {
 
 // oneByOne adds a row's experts with plain products, in ascending order.
 func oneByOne(e *Engine, acc, x []float32, gateUp, down quant.Matrix, inter int, ids []int32, weights []float32) {
-	gu, h, y := make([]float32, 2*inter), make([]float32, inter), make([]float32, len(acc))
+	gu, y := make([]float32, 2*inter), make([]float32, len(acc))
 	for expert := range gateUp.Rows / (2 * inter) {
 		for j, id := range ids {
 			if int(id)-10 != expert {
@@ -180,8 +189,8 @@ func oneByOne(e *Engine, acc, x []float32, gateUp, down quant.Matrix, inter int,
 			var a, b Acts
 			e.Prepare(&a, x, 1, len(x))
 			e.MatMul(gu, gateUp.RowRange(expert*2*inter, 2*inter), &a)
-			e.SwiGLU(h, gu, 1, inter)
-			e.Prepare(&b, h, 1, inter)
+			e.Room(&b, 1, inter, true)
+			e.SwiGLU(&b, 0, gu)
 			e.MatMul(y, down.RowRange(expert*len(acc), len(acc)), &b)
 			for i, v := range y {
 				acc[i] += float32(weights[j] * v)

@@ -25,12 +25,13 @@ type Engine struct {
 	pool  *pool
 	local []scratch // of each thread
 
+	bandFloats int // see Band
+
 	matmul matmulTask
 	rows   rowsTask
 	expert expertsTask
 	attend attendTask
-	one    [1]job
-	many   []job
+	jobs   []job
 }
 
 // New starts an engine. The caller closes it.
@@ -45,7 +46,7 @@ func New(o Options) (*Engine, error) {
 	case o.Threads < 0 || o.Threads > maxThreads:
 		return nil, fmt.Errorf("kernel: %d threads, want 1 to %d or 0 for all cores", o.Threads, maxThreads)
 	}
-	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads)}, nil
+	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads), bandFloats: bandFloats * o.Threads}, nil
 }
 
 // Close ends the pool's threads.

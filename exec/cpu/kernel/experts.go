@@ -14,22 +14,21 @@ type expertsTask struct {
 	gateUp, down        quant.Matrix
 	inter, hidden, k    int
 	acc, weights        []float32
-	input               view
-	active              []activeExpert
-	choice              []int32 // of each pair, index into ids and weights
-	gathered, inner     view    // the pairs' activations before gate and up, and before down
-	gatheredX, innerX   []float32
-	gatheredQ, innerQ   []Block
-	gatheredA, innerA   []byte
-	innerH              []byte
-	gu                  []float32
+	input               *Acts
 	counts              []int
+	all                 []activeExpert
+	choices             []int32        // of each pair, index into ids and weights
+	active              []activeExpert // those at work now
+	choice              []int32        // of their pairs
+	gathered, inner     Acts           // their pairs' activations before gate and up, and before down
+	gu                  []float32
 	phase, rows, chunks int
 	share               shares
 }
 
-// An activeExpert is one that rows of the pass have chosen.
-type activeExpert struct{ expert, from, to int } // its pairs
+// An activeExpert is one that rows of the pass have chosen. Its pairs are
+// from..to-1 of those at work with it.
+type activeExpert struct{ expert, from, to int }
 
 const (
 	expertsGather = iota
@@ -48,27 +47,52 @@ const (
 // have k a row; ids out of range are skipped.
 func (e *Engine) Experts(acc []float32, a *Acts, gateUp, down quant.Matrix, inter, first, count int, ids []int32, weights []float32, k int) {
 	t := &e.expert
-	t.e, t.gateUp, t.down, t.inter, t.k, t.acc, t.weights, t.input = e, gateUp, down, inter, k, acc, weights, a.view()
-	if count == 0 || !t.sort(ids[:a.N*k], first, count) {
+	t.e, t.gateUp, t.down, t.inter, t.k, t.acc, t.weights, t.input = e, gateUp, down, inter, k, acc, weights, a
+	if count == 0 {
 		return
 	}
 	t.hidden = down.Rows / count
+	t.sort(ids[:a.N*k], first, count)
+	for from := 0; from < len(t.all); {
+		from = t.together(from)
+		t.compute()
+	}
+}
+
+// together puts experts number from.. of all to work, as many as bandFloats has
+// room for the gates and ups of, and returns which is next.
+func (t *expertsTask) together(from int) int {
+	to, base := from+1, t.all[from].from
+	most := t.e.bandFloats / (2 * t.inter) // pairs
+	for to < len(t.all) && t.all[to].to-base <= most {
+		to++
+	}
+	t.active, t.choice = t.all[from:to], t.choices[base:t.all[to-1].to]
+	for i := range t.active {
+		t.active[i].from -= base
+		t.active[i].to -= base
+	}
+	return to
+}
+
+// compute adds the experts at work.
+func (t *expertsTask) compute() {
 	t.room()
-	if a.N > 1 {
+	n, lanes := t.input.N, t.e.k.Lanes
+	if n > 1 {
 		t.do(expertsGather, len(t.choice))
 	}
-	lanes := e.k.Lanes
-	strips := ceilDiv(2*inter, lanes)
-	t.rows = e.unitRows(strips*len(t.active), a.N)
-	t.chunks = ceilDiv(2*inter, t.rows)
+	strips := ceilDiv(2*t.inter, lanes)
+	t.rows = t.e.unitRows(strips*len(t.active), n)
+	t.chunks = ceilDiv(2*t.inter, t.rows)
 	t.do(expertsGateUp, t.chunks*len(t.active))
 	t.do(expertsSwiGLU, len(t.choice))
-	t.rows = e.unitRows(ceilDiv(t.hidden, lanes), a.N)
+	t.rows = t.e.unitRows(ceilDiv(t.hidden, lanes), n)
 	t.do(expertsDown, ceilDiv(t.hidden, t.rows))
 }
 
-// sort makes the pairs; it tells whether there are any.
-func (t *expertsTask) sort(ids []int32, first, count int) bool {
+// sort makes the pairs.
+func (t *expertsTask) sort(ids []int32, first, count int) {
 	t.counts = slices.Grow(t.counts[:0], count+1)[:count+1]
 	clear(t.counts)
 	pairs := 0
@@ -78,74 +102,42 @@ func (t *expertsTask) sort(ids []int32, first, count int) bool {
 			pairs++
 		}
 	}
-	t.active, t.choice = t.active[:0], slices.Grow(t.choice[:0], pairs)[:pairs]
+	t.all, t.choices = t.all[:0], slices.Grow(t.choices[:0], pairs)[:pairs]
 	from := 0
 	for i, n := range t.counts[:count] {
 		if n > 0 {
-			t.active = append(t.active, activeExpert{i, from, from + n})
+			t.all = append(t.all, activeExpert{i, from, from + n})
 		}
 		t.counts[i] = from
 		from += n
 	}
 	for j, id := range ids {
 		if i := int(id) - first; i >= 0 && i < count {
-			t.choice[t.counts[i]] = int32(j)
+			t.choices[t.counts[i]] = int32(j)
 			t.counts[i]++
 		}
 	}
-	return pairs > 0
 }
 
-// room grows the buffers of the pairs. A single row serves all its experts as
-// it is.
+// room grows the buffers of the pairs at work.
 func (t *expertsTask) room() {
-	e, pairs, cols := t.e, len(t.choice), t.input.cols
+	pairs := len(t.choice)
 	t.gu = aligned(t.gu, pairs*2*t.inter)
-	t.innerX = aligned(t.innerX, pairs*t.inter)
-	t.inner = view{cols: t.inter, x: t.innerX}
-	planar := e.k.Planar != nil
-	switch {
-	case !e.quantises(t.inter):
-	case planar:
-		t.innerA = aligned(t.innerA, pairs*e.k.arrangedBytes(t.inter))
-		t.inner.arranged = t.innerA
-	default:
-		t.inner.pitch = blockPitch(t.inter)
-		t.innerQ = aligned(t.innerQ, pairs*t.inner.pitch)
-		t.inner.blocks = t.innerQ
-		if t.input.n == 1 && e.k.Sums4 != nil {
-			t.innerH = aligned(t.innerH, pairs*t.inner.pitch*quant.BlockSize)
-			t.inner.halves = t.innerH
+	t.e.room(&t.inner, pairs, t.inter, !quantised(t.down.Type), t.input.N == 1)
+	if g := &t.gathered; t.input.N > 1 {
+		t.e.roomForBlocks(g, pairs, t.input.Cols, false)
+		if g.x = nil; !quantised(t.gateUp.Type) || len(g.blocks)+len(g.arranged) == 0 {
+			g.own = aligned(g.own, pairs*g.Cols)
+			g.x = g.own
 		}
 	}
-	if t.input.n == 1 {
-		t.gathered = t.input
-		return
-	}
-	t.gathered = view{cols: cols, pitch: t.input.pitch}
-	switch {
-	case t.gatheredFloats():
-		t.gatheredX = aligned(t.gatheredX, pairs*cols)
-		t.gathered.x = t.gatheredX
-	case planar:
-		t.gatheredA = aligned(t.gatheredA, pairs*e.k.arrangedBytes(cols))
-		t.gathered.arranged = t.gatheredA
-	default:
-		t.gatheredQ = aligned(t.gatheredQ, pairs*t.input.pitch)
-		t.gathered.blocks = t.gatheredQ
-	}
-}
-
-// gatheredFloats tells in which form gate and up read their input.
-func (t *expertsTask) gatheredFloats() bool {
-	return !quantised(t.gateUp.Type) || !t.e.quantises(t.input.cols)
 }
 
 func (t *expertsTask) do(phase, n int) {
 	t.phase = phase
 	t.share.reset(n, t.e.pool.threads)
 	work := len(t.choice) * t.inter * t.hidden
-	if n == 1 || work < productWork || t.input.n == 1 && phase == expertsSwiGLU {
+	if n == 1 || work < productWork || t.input.N == 1 && phase == expertsSwiGLU {
 		t.run(0)
 		return
 	}
@@ -165,7 +157,7 @@ func (t *expertsTask) run(thread int) {
 		case expertsGateUp:
 			t.gateUpUnit(s, u)
 		case expertsSwiGLU:
-			t.swiGLU(s, u)
+			t.e.swiGLU(s, &t.inner, u, 0, t.gu[2*u*t.inter:2*(u+1)*t.inter])
 		case expertsDown:
 			t.downUnit(s, u)
 		}
@@ -174,41 +166,43 @@ func (t *expertsTask) run(thread int) {
 
 // gather copies a pair's row to where its expert's rows lie together.
 func (t *expertsTask) gather(pair int) {
-	row, cols := int(t.choice[pair])/t.k, t.input.cols
+	row, g, cols := int(t.choice[pair])/t.k, &t.gathered, t.input.Cols
 	switch {
-	case t.gatheredFloats():
-		copy(t.gatheredX[pair*cols:(pair+1)*cols], t.input.x[row*cols:])
-	case t.e.k.Planar != nil:
+	case g.x != nil:
+		copy(g.x[pair*cols:(pair+1)*cols], t.input.x[row*cols:])
+	case len(g.arranged) > 0:
 		size := t.e.k.arrangedBytes(cols)
-		copy(t.gatheredA[pair*size:(pair+1)*size], t.input.arranged[row*size:])
+		copy(g.arranged[pair*size:(pair+1)*size], t.input.arranged[row*size:])
 	default:
-		p := t.input.pitch
-		copy(t.gatheredQ[pair*p:(pair+1)*p], t.input.blocks[row*p:])
+		copy(g.blocks[pair*g.pitch:(pair+1)*g.pitch], t.input.blocks[row*g.pitch:])
 	}
 }
 
-// of narrows v, the pairs' activations, to an expert's.
-func (a *activeExpert) of(k *Variant, v *view) view {
-	part := view{n: a.to - a.from, cols: v.cols, pitch: v.pitch}
-	if v.arranged != nil {
-		part.arranged = v.arranged[a.from*k.arrangedBytes(v.cols):]
+// of are the rows of an expert's pairs.
+func (a *activeExpert) of(k *Variant, pairs *Acts) view {
+	v := pairs.view()
+	v.n = a.to - a.from
+	if len(v.arranged) > 0 {
+		v.arranged = v.arranged[a.from*k.arrangedBytes(v.cols):]
 	}
 	if v.x != nil {
-		part.x = v.x[a.from*v.cols:]
+		v.x = v.x[a.from*v.cols:]
 	}
-	if v.blocks != nil {
-		part.blocks = v.blocks[a.from*v.pitch:]
+	if len(v.blocks) > 0 {
+		v.blocks = v.blocks[a.from*v.pitch:]
 	}
-	if v.halves != nil && part.n == 1 {
-		part.halves = v.halves[a.from*v.pitch*quant.BlockSize:]
+	if len(v.halves) > 0 && v.n == 1 {
+		v.halves = v.halves[a.from*v.pitch*quant.BlockSize:]
+	} else {
+		v.halves = nil
 	}
-	return part
+	return v
 }
 
 func (t *expertsTask) gateUpUnit(s *scratch, u int) {
 	a, first := &t.active[u/t.chunks], u%t.chunks*t.rows
-	x := t.gathered
-	if t.input.n > 1 {
+	x := t.input.view() // a single row serves all its experts as it is
+	if t.input.N > 1 {
 		x = a.of(t.e.k, &t.gathered)
 	}
 	wide := 2 * t.inter
@@ -216,21 +210,6 @@ func (t *expertsTask) gateUpUnit(s *scratch, u int) {
 		t.e.fetch(&t.gateUp, t.active[next].expert*wide)
 	}
 	t.e.unit(s, &t.gateUp, a.expert*wide+first, min(t.rows, wide-first), &x, t.gu[a.from*wide+first:], wide)
-}
-
-func (t *expertsTask) swiGLU(s *scratch, pair int) {
-	x := t.innerX[pair*t.inter : (pair+1)*t.inter]
-	t.e.k.swiGLU(x, t.gu[2*pair*t.inter:2*(pair+1)*t.inter])
-	switch {
-	case t.inner.arranged != nil:
-		t.e.k.arrange(t.innerA, pair, x)
-	case t.inner.blocks != nil:
-		blocks := t.innerQ[pair*t.inner.pitch : (pair+1)*t.inner.pitch]
-		t.e.k.quantiseRow(blocks, x)
-		if t.inner.halves != nil {
-			halvesOf(t.innerH[pair*t.inner.pitch*quant.BlockSize:], blocks)
-		}
-	}
 }
 
 // downUnit computes some numbers of every row's sum, expert after expert.

@@ -158,16 +158,32 @@ func TestMatMulMany(t *testing.T) {
 		x := random(r, n*cols)
 		var a Acts
 		e.Prepare(&a, x, n, cols)
-		var ys [][]float32
-		var ws []quant.Matrix
+		var apart, beside []Job
+		pitch := 0
 		for i, typ := range quant.Types() {
-			ws = append(ws, randomMatrix(t, r, typ, 40*i, cols))
-			ys = append(ys, make([]float32, n*40*i))
+			w := randomMatrix(t, r, typ, 40*i, cols)
+			apart = append(apart, Job{make([]float32, n*w.Rows), w.Rows, w})
+			pitch += w.Rows + 1
 		}
-		e.MatMulMany(ys, ws, &a)
-		for i := range ws {
-			requireProduct(t, e, ys[i], ws[i], x, n)
+		e.MatMulMany(apart, &a)
+		for _, p := range apart {
+			requireProduct(t, e, p.Y, p.W, x, n)
 		}
+		all, want := random(r, n*pitch), []float32(nil) // beside each other, with a number between
+		for i, to := 0, 0; i < len(apart); i++ {
+			w := apart[i].W
+			beside = append(beside, Job{all[to:], pitch, w})
+			to += w.Rows + 1
+		}
+		for r := range n {
+			to := r * pitch
+			for _, p := range apart {
+				want = append(append(want, p.Y[r*p.W.Rows:(r+1)*p.W.Rows]...), all[to+p.W.Rows])
+				to += p.W.Rows + 1
+			}
+		}
+		e.MatMulMany(beside, &a)
+		require.Equal(t, want, all)
 	})
 }
 
@@ -182,18 +198,16 @@ func TestLargeProducts(t *testing.T) {
 			x := random(r, n*cols)
 			var a Acts
 			e.Prepare(&a, x, n, cols)
-			var ys [][]float32
-			var ws []quant.Matrix
+			var list []Job
 			for i := range 10 {
 				rows := []int{203, 64, 1, 97, 30}[i%5]
-				ws = append(ws, randomMatrix(t, r, types[i%3], rows, cols))
-				ys = append(ys, make([]float32, n*rows+1))
-				ys[i][n*rows] = 42
+				list = append(list, Job{make([]float32, n*rows+1), rows, randomMatrix(t, r, types[i%3], rows, cols)})
+				list[i].Y[n*rows] = 42
 			}
-			e.MatMulMany(ys, ws, &a)
-			for i, w := range ws {
-				requireProduct(t, e, ys[i], w, x, n)
-				require.EqualValues(t, 42, ys[i][n*w.Rows], "written beyond the end")
+			e.MatMulMany(list, &a)
+			for _, j := range list {
+				requireProduct(t, e, j.Y, j.W, x, n)
+				require.EqualValues(t, 42, j.Y[n*j.W.Rows], "written beyond the end")
 			}
 		}
 	})

@@ -6,10 +6,17 @@ import (
 	"github.com/potluck-llm/potluck/quant"
 )
 
-// A job is one product y [n × w.Rows] = x · wᵀ.
+// A Job is one of several products of the same activations: Y[r·Pitch + i] is
+// row r of them times row i of W. What lies between is left as it is.
+type Job struct {
+	Y     []float32
+	Pitch int
+	W     quant.Matrix
+}
+
+// A job is one of a barrier.
 type job struct {
-	y     []float32
-	w     quant.Matrix
+	Job
 	first int // number of its first unit
 }
 
@@ -24,17 +31,16 @@ type matmulTask struct {
 
 // MatMul computes y [a.N × w.Rows] = a · wᵀ.
 func (e *Engine) MatMul(y []float32, w quant.Matrix, a *Acts) {
-	e.one[0] = job{y: y, w: w}
-	e.multiply(e.one[:], a)
+	e.MatMulMany([]Job{{y, w.Rows, w}}, a)
 }
 
 // MatMulMany computes several products of the same activations in one go.
-func (e *Engine) MatMulMany(ys [][]float32, ws []quant.Matrix, a *Acts) {
-	e.many = e.many[:0]
-	for i, w := range ws {
-		e.many = append(e.many, job{y: ys[i], w: w})
+func (e *Engine) MatMulMany(list []Job, a *Acts) {
+	e.jobs = e.jobs[:0]
+	for _, p := range list {
+		e.jobs = append(e.jobs, job{Job: p})
 	}
-	e.multiply(e.many, a)
+	e.multiply(e.jobs, a)
 }
 
 func (e *Engine) multiply(jobs []job, a *Acts) {
@@ -45,21 +51,21 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 	}
 	total, work := 0, 0
 	for _, j := range jobs {
-		if j.w.Cols != a.Cols {
+		if j.W.Cols != a.Cols {
 			panic("kernel: a matrix's columns are not the activations'")
 		}
-		total += ceilDiv(j.w.Rows, e.k.Lanes)
-		work += j.w.Rows * j.w.Cols * a.N
+		total += ceilDiv(j.W.Rows, e.k.Lanes)
+		work += j.W.Rows * j.W.Cols * a.N
 	}
 	t.rows = e.unitRows(total, a.N)
 	units := 0
 	for i := range jobs {
 		jobs[i].first = units
-		units += ceilDiv(jobs[i].w.Rows, t.rows)
+		units += ceilDiv(jobs[i].W.Rows, t.rows)
 	}
 	t.share.reset(units, e.pool.threads)
 	if a.N > 0 && len(jobs) > 0 {
-		e.fetch(&jobs[0].w, 0)
+		e.fetch(&jobs[0].W, 0)
 	}
 	if units == 1 || work < productWork {
 		t.run(0)
@@ -75,11 +81,11 @@ func (t *matmulTask) planar() bool {
 	s.planar = s.planar[:0]
 	for i := range t.jobs {
 		j := &t.jobs[i]
-		if !quantised(j.w.Type) || !t.e.quantises(j.w.Cols) || j.w.Cols != t.x.cols {
+		if !quantised(j.W.Type) || !t.e.quantises(j.W.Cols) || j.W.Cols != t.x.cols {
 			return false
 		}
-		if j.w.Rows > 0 && t.x.n > 0 {
-			s.planar = append(s.planar, productOf(&j.w, 0, j.w.Rows, j.y, j.w.Rows))
+		if j.W.Rows > 0 && t.x.n > 0 {
+			s.planar = append(s.planar, productOf(&j.W, 0, j.W.Rows, j.Y, j.Pitch))
 		}
 	}
 	if len(s.planar) > 0 {
@@ -119,10 +125,10 @@ func (t *matmulTask) run(thread int) {
 		}
 		j := &t.jobs[i]
 		first := (u - j.first) * t.rows
-		if next := i + 1; first+t.rows >= j.w.Rows && next < len(t.jobs) {
-			t.e.fetch(&t.jobs[next].w, 0)
+		if next := i + 1; first+t.rows >= j.W.Rows && next < len(t.jobs) {
+			t.e.fetch(&t.jobs[next].W, 0)
 		}
-		t.e.unit(&t.e.local[thread], &j.w, first, min(t.rows, j.w.Rows-first), &t.x, j.y[first:], j.w.Rows)
+		t.e.unit(&t.e.local[thread], &j.W, first, min(t.rows, j.W.Rows-first), &t.x, j.Y[first:], j.Pitch)
 	}
 }
 

@@ -21,6 +21,8 @@ const (
 type rowsArgs struct {
 	op       int
 	y, x, w  []float32
+	acts     *Acts
+	first    int
 	dim      int
 	eps      float32
 	blocks   []Block
@@ -48,7 +50,7 @@ func (e *Engine) eachRow(args rowsArgs, n int) {
 	t := &e.rows
 	t.rowsArgs, t.e, t.n = args, e, n
 	if e.pool.threads == 1 || n*args.dim < 2*rowsWork {
-		t.span(0, n)
+		t.span(0, 0, n)
 		return
 	}
 	t.chunk = max(rowsWork/max(args.dim, 1), 1)
@@ -62,11 +64,11 @@ func (t *rowsTask) run(thread int) {
 		if !ok {
 			return
 		}
-		t.span(i*t.chunk, min((i+1)*t.chunk, t.n))
+		t.span(thread, i*t.chunk, min((i+1)*t.chunk, t.n))
 	}
 }
 
-func (t *rowsTask) span(from, to int) {
+func (t *rowsTask) span(thread, from, to int) {
 	k, dim := t.e.k, t.dim
 	for i := from; i < to; i++ {
 		switch t.op {
@@ -79,7 +81,7 @@ func (t *rowsTask) span(from, to int) {
 		case opRope:
 			t.rope.rotate(t.x[i*dim:(i+1)*dim], t.heads, int(t.pos[i]))
 		case opSwiGLU:
-			k.swiGLU(t.y[i*dim:(i+1)*dim], t.x[2*i*dim:2*(i+1)*dim])
+			t.e.swiGLU(&t.e.local[thread], t.acts, i, t.first, t.x[2*i*dim:2*(i+1)*dim])
 		case opAdd:
 			k.add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
 		case opBias:
@@ -119,11 +121,7 @@ func (v *Variant) rmsNorm(y, x, w []float32, eps float32) {
 	}
 }
 
-// SwiGLU computes y = silu(gate)·up for n rows; gu holds inter pairs gate, up a row.
-func (e *Engine) SwiGLU(y, gu []float32, n, inter int) {
-	e.eachRow(rowsArgs{op: opSwiGLU, y: y, x: gu, dim: inter}, n)
-}
-
+// swiGLU computes y = silu(gate)·up; gu holds pairs gate, up.
 func (v *Variant) swiGLU(y, gu []float32) {
 	whole := len(y) &^ 15
 	if whole > 0 {

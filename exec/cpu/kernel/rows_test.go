@@ -62,11 +62,48 @@ func TestSwiGLU(t *testing.T) {
 				g := float64(gu[2*i])
 				want[i] = g / (1 + math.Exp(-g)) * float64(gu[2*i+1])
 			}
-			y := make([]float32, n*inter)
-			e.SwiGLU(y, gu, n, inter)
-			requireClose(t, want, y, 3e-6, 1e-30)
+			var a Acts
+			e.Room(&a, n, inter, true)
+			e.SwiGLU(&a, 0, gu)
+			requireClose(t, want, a.x, 3e-6, 1e-30)
 		}
 	})
+}
+
+// Band after band gives the bits that all columns at once give, and those that
+// Prepare gives.
+func TestSwiGLUInBands(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		RunVariants(t, Options{Threads: 2, Exact: exact}, func(t *testing.T, e *Engine) {
+			r := rand.New(rand.NewPCG(2, 2))
+			e.bandFloats = 1
+			for _, cols := range []int{96, 128, 1024, 416} {
+				for _, floats := range []bool{false, true} {
+					const n = 5
+					gu, w := random(r, n*2*cols), randomMatrix(t, r, quant.Q8_0, 40, cols)
+					var whole, bands, prepared Acts
+					e.Room(&whole, n, cols, true)
+					e.SwiGLU(&whole, 0, gu)
+					e.Prepare(&prepared, whole.x, n, cols)
+					e.Room(&bands, n, cols, floats)
+					for first, most := 0, e.Band(n); first < cols; first += most {
+						pairs := min(most, cols-first)
+						var band []float32
+						for i := range n {
+							band = append(band, gu[2*(i*cols+first):][:2*pairs]...)
+						}
+						e.SwiGLU(&bands, first, band)
+					}
+					if floats {
+						require.Equal(t, whole.x, bands.x)
+					}
+					product := func(a *Acts) []float32 { y := make([]float32, n*w.Rows); e.MatMul(y, w, a); return y }
+					require.Equal(t, product(&prepared), product(&whole))
+					require.Equal(t, product(&prepared), product(&bands))
+				}
+			}
+		})
+	}
 }
 
 func TestExpSumAndMax(t *testing.T) {
