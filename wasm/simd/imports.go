@@ -53,6 +53,9 @@ func roundHalf(x *float32, n int32) int32
 //go:wasmimport kernels decode_f16
 func decodeF16(dst *float32, src *uint16, n int32)
 
+//go:wasmimport kernels encode_f16
+func encodeF16(dst *uint16, src *float32, n int32)
+
 //go:wasmimport kernels decode_keys8
 func decodeKeys8(dst *float32, src *int8, scales *float32, blocks int32)
 
@@ -127,3 +130,6 @@ func memoryPages() int32
 
 //go:wasmimport kernels share
 func share(pool *int32)
+
+//go:wasmimport kernels attend
+func attend(pool *int32)

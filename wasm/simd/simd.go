@@ -29,13 +29,15 @@ func Register() string {
 	group := int(groupBytes())
 	v.ArrangedBytes = func(blocks int) int { return (blocks + 3) / 4 * group }
 	v.Arrange = func(dst *byte, x *float32, blocks int) { arrange(dst, x, int32(blocks)) }
-	v.Planar = (&products{threads: startThreads()}).multiply
+	p := &products{threads: startThreads()}
+	v.Planar, v.Attend = p.multiply, p.attend
 	v.SumSquares = func(x *float32, n int) float32 { return sumSquares(x, int32(n)) }
 	v.ScaleMul = func(y, x, w *float32, scale float32, n int) { scaleMul(y, x, w, scale, int32(n)) }
 	v.SwiGLU = func(y, gu *float32, n int) { swiGLU(y, gu, int32(n)) }
 	v.ExpSum = func(x *float32, n int, top float32) float32 { return expSum(x, int32(n), top) }
 	v.Max = func(x *float32, n int) float32 { return largest(x, int32(n)) }
 	v.DecodeF16 = func(dst *float32, src *uint16, n int) { decodeF16(dst, src, int32(n)) }
+	v.EncodeF16 = func(dst *uint16, src *float32, n int) { encodeF16(dst, src, int32(n)) }
 	v.DecodeKeys8 = func(dst *float32, src *int8, scales *float32, blocks int) {
 		decodeKeys8(dst, src, scales, int32(blocks))
 	}
@@ -194,6 +196,35 @@ func (p *products) do() {
 		}
 	}
 	job.count = 0
+}
+
+// attentionWorthSharing is how many multiply-adds of attention are worth the
+// helpers' attention.
+const attentionWorthSharing = 1 << 15
+
+// attend is Variant.Attend.
+func (p *products) attend(a *kernel.Attention) {
+	need := attentionScratch(a.HeadDim)
+	if len(p.scratch) < need*p.threads {
+		p.scratch = make([]byte, need*p.threads)
+	}
+	pool.attention = attention{
+		out: a.Out, q: a.Q, positions: a.Positions, tiles: &a.Tiles[0], tileCount: int32(len(a.Tiles)), units: int32(len(a.Tiles) * a.KVHeads),
+		heads: int32(a.Heads), kvHeads: int32(a.KVHeads), dim: int32(a.HeadDim), scale: a.Scale, scratch: &p.scratch[0], scratchBytes: int32(need),
+	}
+	if p.threads > 1 && pool.units > 1 && a.Work >= attentionWorthSharing {
+		share(&pool.words[0])
+	} else {
+		attend(&pool.words[0])
+	}
+	pool.attention = attention{} // keeps no cache alive
+}
+
+// attentionScratch is room for queries and sums, a page's values and scores, and a
+// state of each query.
+func attentionScratch(dim int) int {
+	const pagePositions = 64
+	return 4*(2*panel+pagePositions)*dim + 4*panel*pagePositions + 8*panel
 }
 
 // memoryEnd is the first address that is not in memory.

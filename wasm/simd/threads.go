@@ -6,6 +6,8 @@ import (
 	"syscall/js"
 	"time"
 	"unsafe"
+
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 )
 
 // pool is what threads share; package source describes it. It lies where the
@@ -14,6 +16,7 @@ var pool struct {
 	words [3 * 16]int32
 	taken [poolThreads * 16]int32
 	job   job
+	attention
 	count int
 }
 
@@ -37,6 +40,19 @@ type product struct {
 	ldy        int32
 	_          int32
 	q, d       *byte
+}
+
+// attention is laid out as the kernels read it, too.
+type attention struct {
+	out, q              *float32
+	positions           *int32
+	tiles               *kernel.AttentionTile
+	tileCount, units    int32
+	heads, kvHeads, dim int32
+	scale               float32
+	scratch             *byte
+	scratchBytes        int32
+	_                   int32
 }
 
 // poolProducts share a job at most.

@@ -18,6 +18,7 @@ type attendTask struct {
 	tiles   []tile
 	share   shares
 	kvHeads int
+	whole   Attention // for Variant.Attend
 }
 
 // A tile is rows from..to-1, which read the same cache.
@@ -47,6 +48,10 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 		work += int(pos[to-1]+1) * (to - from) * heads * caches[from].headDim
 		from = to
 	}
+	if e.k.Attend != nil && t.together(work) {
+		e.k.Attend(&t.whole)
+		return
+	}
 	n := len(t.tiles) * t.kvHeads
 	t.share.reset(n, t.e.pool.threads)
 	if n == 1 || work < 4*rowsWork {
@@ -54,6 +59,24 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 		return
 	}
 	e.pool.do(t)
+}
+
+// together readies what Variant.Attend takes and tells whether it can.
+func (t *attendTask) together(work int) bool {
+	d := t.caches[0].headDim
+	if d%16 != 0 {
+		return false
+	}
+	t.whole = Attention{Out: &t.out[0], Q: &t.q[0], Positions: &t.pos[0], Tiles: t.whole.Tiles[:0],
+		Heads: t.heads, KVHeads: t.kvHeads, HeadDim: d, Scale: t.scale, Work: work}
+	for _, tl := range t.tiles {
+		c := t.caches[tl.from]
+		if c.t != quant.F16 {
+			return false
+		}
+		t.whole.Tiles = append(t.whole.Tiles, AttentionTile{From: int32(tl.from), To: int32(tl.to), Pages: &c.starts[0]})
+	}
+	return true
 }
 
 func (t *attendTask) run(thread int) {

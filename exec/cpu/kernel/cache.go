@@ -18,6 +18,7 @@ type Cache struct {
 	kvHeads, headDim int
 	positions        int
 	pages            []page
+	starts           []*uint16 // where each page of f16 begins
 }
 
 // A page holds pagePositions positions:
@@ -71,6 +72,7 @@ func (c *Cache) grow() {
 		p.f32 = make([]float32, n)
 	case quant.F16:
 		p.f16 = make([]uint16, n)
+		c.starts = append(c.starts, &p.f16[0])
 	default:
 		p.q8 = make([]int8, n)
 		p.kScales, p.vScales = make([]float32, n/2/quant.BlockSize), make([]float32, n/2/quant.BlockSize)

@@ -113,6 +113,9 @@ type Variant struct {
 	// ExpSum replaces x[i] by exp(x[i]-max) and returns their sum; n is a
 	// multiple of 16. x-max ≤ 0; below -87 the result is 0.
 	ExpSum func(x *float32, n int, max float32) float32
+	// Attend, optional, is Engine.Attend for caches of f16 and heads of a multiple of
+	// 16 numbers. It divides what is much among threads of its own if it has any.
+	Attend func(a *Attention)
 	// DecodeF16 turns n halves into float32.
 	DecodeF16 func(dst *float32, src *uint16, n int)
 	// DecodeKeys8 turns blocks of 32 numbers × maxLanes positions of int8 into
@@ -137,6 +140,23 @@ type Variant struct {
 	// can exceed.
 	Peak    func(rounds int)
 	PeakOps int
+}
+
+// Attention is what Engine.Attend computes, tile after tile.
+type Attention struct {
+	Out, Q                  *float32 // rows of Heads·HeadDim
+	Positions               *int32   // of each row
+	Tiles                   []AttentionTile
+	Heads, KVHeads, HeadDim int
+	Scale                   float32
+	Work                    int // multiply-adds, about
+}
+
+// An AttentionTile is rows From..To-1, at most Panel with the heads that share a
+// KV head. They read the cache whose pages lie there.
+type AttentionTile struct {
+	From, To int32
+	Pages    **uint16
 }
 
 // A Product is a matrix that Planar multiplies: Y[r·LDY+row].

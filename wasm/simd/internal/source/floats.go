@@ -83,7 +83,7 @@ func (g *generator) dotFloat(n int) {
 
 // dotFloat4 is Variant.DotFloat4 for n rows.
 func (g *generator) dotFloat4(n int) {
-	g.line(`(func (export "dot_float4_%d")%s`, n, params("y0", "ldy", "ystep", "a0", "lda", "b", "ldb", "step", "k", "add"))
+	g.line(`(func $dot_float4_%d (export "dot_float4_%d")%s`, n, n, params("y0", "ldy", "ystep", "a0", "lda", "b", "ldb", "step", "k", "add"))
 	g.locals("i32", append(append(numbered("y", n)[1:], numbered("a", n)[1:]...), "b1", "b2", "b3")...)
 	for r := range n {
 		g.locals("v128", numbered(fmt.Sprintf("s%d_", r), 4)...)

@@ -60,7 +60,8 @@ func (g *generator) arrange() {
 		g.set("m", fmt.Sprintf("(f32x4.splat (f32.div (f32.const 127) %s))", get("largest")))
 		for i := range 8 {
 			v := fmt.Sprint("v", i)
-			g.set(v, fmt.Sprintf("(i32x4.trunc_sat_f32x4_s (f32x4.nearest (f32x4.mul %s %s)))", get("%s", v), get("m")))
+			// 1.5·2^23 has an ulp of 1: the addition rounds to the nearest integer.
+			g.set(v, bin("i32x4.sub", bin("f32x4.add", bin("f32x4.mul", get("%s", v), get("m")), floats(12582912)), ints("0x4b400000")))
 		}
 		sum := get("v0")
 		for i := 1; i < 8; i++ {

@@ -88,7 +88,7 @@ func (g *generator) swiGLU() {
 }
 
 func (g *generator) expSum() {
-	g.line(`(func (export "exp_sum")%s (param $max f32) (result f32)`, params("x", "n"))
+	g.line(`(func $exp_sum (export "exp_sum")%s (param $max f32) (result f32)`, params("x", "n"))
 	g.locals("v128", "m", "d", "e", "p", "k", "four", "s")
 	g.set("m", "(f32x4.splat (local.get $max))")
 	g.sixteen([]string{"x"}, func(i int) {
@@ -110,7 +110,7 @@ func (g *generator) expSum() {
 }
 
 func (g *generator) largest() {
-	g.line(`(func (export "max")%s (result f32)`, params("x", "n"))
+	g.line(`(func $max (export "max")%s (result f32)`, params("x", "n"))
 	g.locals("v128", "m")
 	g.set("m", load(get("x"), 0))
 	g.sixteen([]string{"x"}, func(i int) {

@@ -92,6 +92,7 @@ func Module(o Options) string {
 	g.floats()
 	g.rows()
 	g.caches()
+	g.attend()
 	g.threads()
 	g.line(")")
 	return hoist(g.text.String())

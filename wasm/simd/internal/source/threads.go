@@ -10,7 +10,7 @@ import "fmt"
 // waits for those inside. A helper that sleeps, or whose core another process has
 // taken, is thus missed but not waited for. (exec/cpu/kernel's pool does the same.)
 //
-// A job is some products of the same activations. Each thread has a range of
+// A job is attention, or some products of the same activations. Of these each thread has a range of
 // every one's rows, and walks it in order, some steps at a time: memory is read
 // fast in long streams only. When all steps of its own are taken it helps the
 // others. A step is a row of each stream where there is one row of activations, a
@@ -18,13 +18,14 @@ import "fmt"
 //
 // The pool lies in memory that Go gives. Its words are a cache line apart:
 const (
-	poolState    = 0  // round·512 + 256 where it is closed + helpers that have entered
-	poolLeft     = 64 // helpers that have left the round
-	poolSleepers = 128
-	poolTaken    = 192                        // for each thread, how many steps of its ranges are taken
-	poolJob      = poolTaken + 64*poolThreads // the job's words: see job
-	poolProducts = poolJob + 48               // its products, productBytes each: see product
-	productBytes = 40
+	poolState     = 0  // round·512 + 256 where it is closed + helpers that have entered
+	poolLeft      = 64 // helpers that have left the round
+	poolSleepers  = 128
+	poolTaken     = 192                        // for each thread, how many steps of its ranges are taken
+	poolJob       = poolTaken + 64*poolThreads // the job's words: see job
+	poolProducts  = poolJob + 48               // its products, productBytes each: see product
+	productBytes  = 40
+	poolAttention = poolProducts + 8*productBytes // the words of attention, where there are no products
 )
 
 // poolThreads have ranges of their own; more would share them.
@@ -130,6 +131,7 @@ func (g *generator) work() {
 	g.line("(func $work%s", params("p", "thread"))
 	g.locals("i32", "owner", "others", "from", "to", "at", "left", "units", "first", "gap", "a", "b")
 	g.read(job, poolJob)
+	g.line(" (if (i32.eqz %s) (then (call $units %s %s) (return)))", get("products"), get("p"), get("thread"))
 	g.set("scratch", bin("i32.add", get("scratch"), bin("i32.mul", get("thread"), get("scratch_bytes"))))
 	g.set("owner", bin("i32.rem_u", get("thread"), get("threads")))
 	g.set("others", get("threads"))
