@@ -58,6 +58,8 @@ type Result struct {
 
 	WeightBytes       int64   `json:"weight_bytes"`
 	KVBytes           int64   `json:"kv_bytes"`
+	PeakBytes         int64   `json:"peak_bytes"` // most resident memory of this process so far; 0: the system does not tell
+	PeakRatio         float64 `json:"peak_ratio"` // of weights + KV cache; 0: not known, as with workers
 	BytesPerToken     int64   `json:"bytes_read_per_token"`
 	WireBytesPerToken float64 `json:"wire_bytes_per_token"` // both ways, all hops
 	Hops              []Hop   `json:"hops,omitempty"`
@@ -115,6 +117,10 @@ func Run(ctx context.Context, src shard.Source, o Options) (*Result, error) {
 		return nil, err
 	}
 	r.summarise(runs)
+	r.PeakBytes = ownPeak()
+	if r.KVBytes > 0 {
+		r.PeakRatio = float64(r.PeakBytes) / float64(r.WeightBytes+r.KVBytes)
+	}
 	return r, nil
 }
 

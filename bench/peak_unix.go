@@ -15,6 +15,20 @@ func peakMemory(s *os.ProcessState) int64 {
 	if !ok {
 		return 0
 	}
+	return peakOf(usage)
+}
+
+// ownPeak is the most memory that this process had resident, or the one that
+// started it, in bytes.
+func ownPeak() int64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return peakOf(&usage)
+}
+
+func peakOf(usage *syscall.Rusage) int64 {
 	if runtime.GOOS == "darwin" || runtime.GOOS == "ios" {
 		return int64(usage.Maxrss)
 	}

@@ -142,6 +142,10 @@ func printBench(cmd *cobra.Command, r *bench.Result) error {
 	fmt.Fprintf(w, "  decode %d\t%.1f tok/s\t[%.1f–%.1f], reads %.1f MB a token: %.1f GB/s\n", r.Gen, r.DecodeTokS, r.DecodeSpread.Low, r.DecodeSpread.High,
 		float64(r.BytesPerToken)/1e6, float64(r.BytesPerToken)*r.DecodeTokS/1e9)
 	fmt.Fprintf(w, "  first token\t%.1f ms\n  load\t%.1f ms\n", r.FirstTokenMs, r.LoadMs)
+	if r.PeakRatio > 0 {
+		fmt.Fprintf(w, "  memory\t%.0f MB at most, %.2f × (%.0f MB of weights + %.0f MB of KV cache)\n",
+			float64(r.PeakBytes)/1e6, r.PeakRatio, float64(r.WeightBytes)/1e6, float64(r.KVBytes)/1e6)
+	}
 	if len(r.Hops) > 0 {
 		fmt.Fprintf(w, "  wire\t%.0f bytes a token, both ways\n\n", r.WireBytesPerToken)
 		fmt.Fprintln(w, "  worker\tlayers\tcompute ms\treadback ms\twire ms\tqueue ms")

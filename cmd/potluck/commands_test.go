@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -221,8 +222,22 @@ func TestBenchJSON(t *testing.T) {
 		require.GreaterOrEqual(t, r.DecodeSpread.High, r.DecodeTokS)
 		require.Equal(t, workers == "2", len(r.Hops) == 2)
 		require.Equal(t, workers == "2", r.WireBytesPerToken > 0)
+		if runtime.GOOS != "windows" {
+			require.Greater(t, r.PeakBytes, r.WeightBytes)
+			want := 0.0 // what workers keep of a cache is theirs
+			if workers == "0" {
+				require.Positive(t, r.KVBytes)
+				want = float64(r.PeakBytes) / float64(r.WeightBytes+r.KVBytes)
+			}
+			require.InDelta(t, want, r.PeakRatio, 1e-9)
+		}
 	}
-	table, err := run(t, "", "bench", "--prompt", "16", "--gen", "4", "--workers", "1", "--threads", "1")
+	table, err := run(t, "", "bench", "--prompt", "16", "--gen", "4", "--threads", "1")
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		require.Regexp(t, `memory +[0-9]+ MB at most, [0-9.]+ × \([0-9]+ MB of weights \+ [0-9]+ MB of KV cache\)`, table)
+	}
+	table, err = run(t, "", "bench", "--prompt", "16", "--gen", "4", "--workers", "1", "--threads", "1")
 	require.NoError(t, err)
 	for _, word := range []string{"prefill 16", "decode 4", "first token", "compute ms", "coordinator"} {
 		require.Contains(t, table, word)
