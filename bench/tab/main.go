@@ -30,7 +30,7 @@ var static embed.FS
 
 type options struct {
 	store, gguf, wllama, kernels, threads string
-	prompt, gen, runs, rounds             int
+	prompt, depth, gen, runs, rounds      int
 }
 
 func main() {
@@ -41,10 +41,12 @@ func main() {
 	flag.StringVar(&o.kernels, "kernels", "", "kernels to use instead of the best, such as reference")
 	flag.StringVar(&o.threads, "threads", "1,2", "numbers of threads")
 	flag.IntVar(&o.prompt, "prompt", 512, "tokens of the prompt")
+	flag.IntVar(&o.depth, "depth", 4, "tokens before those that are decoded")
 	flag.IntVar(&o.gen, "gen", 64, "tokens to decode")
 	flag.IntVar(&o.runs, "runs", 3, "measured runs of each round")
 	flag.IntVar(&o.rounds, "rounds", 1, "rounds, the engines alternating")
 	flag.Parse()
+	o.depth = max(o.depth, 1)
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "tab:", err)
 		os.Exit(1)
@@ -94,12 +96,12 @@ func run(o options) error {
 	if o.gguf != "" && o.wllama != "" {
 		engines = append(engines, "wllama")
 	}
-	fmt.Printf("%s, prompt %d, decode %d\n", store.Manifest().Model.Name, o.prompt, o.gen)
+	fmt.Printf("%s, prompt %d, decode %d behind %d\n", store.Manifest().Model.Name, o.prompt, o.gen, o.depth)
 	all := map[string]*measurement{}
 	for range o.rounds {
 		for _, threads := range strings.Split(o.threads, ",") {
 			for _, engine := range engines {
-				query := url.Values{"threads": {threads}, "prompt": {fmt.Sprint(o.prompt)}, "gen": {fmt.Sprint(o.gen)}, "runs": {fmt.Sprint(o.runs)}, "manifest": {hash.String()}, "kernels": {o.kernels}}
+				query := url.Values{"threads": {threads}, "prompt": {fmt.Sprint(o.prompt)}, "depth": {fmt.Sprint(o.depth)}, "gen": {fmt.Sprint(o.gen)}, "runs": {fmt.Sprint(o.runs)}, "manifest": {hash.String()}, "kernels": {o.kernels}}
 				m, err := measure(base + "/" + engine + ".html?" + query.Encode())
 				if err != nil {
 					return fmt.Errorf("%s with %s threads: %w", engine, threads, err)

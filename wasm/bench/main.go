@@ -24,6 +24,7 @@ type options struct {
 	Base     string `json:"base"`
 	Manifest string `json:"manifest"`
 	Prompt   int    `json:"prompt"`
+	Depth    int    `json:"depth"` // tokens before those that are decoded
 	Gen      int    `json:"gen"`
 	Runs     int    `json:"runs"`
 }
@@ -90,11 +91,12 @@ func (b *bench) load() error {
 	}
 	b.config = source.Manifest().Model
 	span := model.Span{To: model.Cut{Layer: b.config.Layers}, Embed: true, Head: true}
-	plan := exec.SlotPlan{Slots: 1, Positions: b.Prompt + b.Gen + 8, KV: quant.F16}
+	plan := exec.SlotPlan{Slots: 1, Positions: max(b.Prompt, b.Depth) + b.Gen + 8, KV: quant.F16}
 	return b.executor.Load(ctx, span, plan, source, func(exec.Progress) {})
 }
 
-// measure reads a prompt and, from an empty context again, decodes; both in tok/s.
+// measure reads a prompt and, behind depth tokens of an empty context again,
+// decodes; both in tok/s.
 func (b *bench) measure() (prefill, decode float64, err error) {
 	start := time.Now()
 	if err := b.step(0, b.Prompt); err != nil {
@@ -102,12 +104,12 @@ func (b *bench) measure() (prefill, decode float64, err error) {
 	}
 	prefill = float64(b.Prompt) / milliseconds(start) * 1000
 	b.executor.Trim(0, 0)
-	if err := b.step(0, 4); err != nil {
+	if err := b.step(0, b.Depth); err != nil {
 		return 0, 0, err
 	}
 	start = time.Now()
 	for i := range b.Gen {
-		if err := b.step(4+i, 1); err != nil {
+		if err := b.step(b.Depth+i, 1); err != nil {
 			return 0, 0, err
 		}
 	}
