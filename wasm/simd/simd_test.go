@@ -37,6 +37,7 @@ self.onmessage = async ({data}) => {
   const decoder = new TextDecoder();
   globalThis.fs.writeSync = (fd, bytes) => { self.postMessage({text: decoder.decode(bytes)}); return bytes.length; };
   const {go, instance} = await startGo('/kernel.test', {}, {kernels: query.get('kernels'), threads: 2});
+  if (!self.potluckKernels) return self.postMessage({text: 'not here', code: 0});
   go.argv = ['kernel.test', ...query.getAll('arg')];
   go.exit = code => { self.postMessage({code}); self.close(); };
   await go.run(instance);
@@ -78,7 +79,7 @@ func TestKernelsInBrowser(t *testing.T) {
 		kernels  string
 		isolated bool
 	}{
-		{"SIMD", false}, {"SIMD", true}, {"relaxed SIMD in pairs", true}, {"relaxed SIMD in fours", true},
+		{"SIMD", false}, {"SIMD", true}, {"relaxed SIMD in pairs", true}, {"relaxed SIMD in fours", true}, {"relaxed SIMD in unsigned fours", true},
 	} {
 		t.Run(fmt.Sprintf("%s, isolated %v", c.kernels, c.isolated), func(t *testing.T) {
 			isolated = c.isolated
@@ -93,6 +94,9 @@ func TestKernelsInBrowser(t *testing.T) {
 			}
 			require.NoError(t, tab.Evaluate("({output: window.output, code: window.code})", &result))
 			require.Zero(t, result.Code, result.Output)
+			if strings.Contains(c.kernels, "unsigned") && result.Output == "not here" {
+				t.Skip("this processor has no dot product of unsigned bytes")
+			}
 			require.Contains(t, result.Output, "--- PASS: TestProducts/"+strings.ReplaceAll(c.kernels, " ", "_"), "the kernels were not tested")
 		})
 	}

@@ -20,9 +20,11 @@ function newMemory(initial, shared, bytes) {
 
 const isShared = memory => !(memory.buffer instanceof ArrayBuffer);
 
-// The kinds of kernels, best first; see wasm/simd/internal/source.
+// The kinds of kernels, best first; see wasm/simd/internal/source. What the probe
+// sums up tells whether one is right here, and whether it is fast.
 const kinds = [
-  {name: 'relaxed SIMD in fours', file: 'kernels_fours'},
+  {name: 'relaxed SIMD in unsigned fours', file: 'kernels_unsigned', right: sum => sum === 4 * 127 * 255},
+  {name: 'relaxed SIMD in fours', file: 'kernels_fours', fast: sum => sum !== 65534},
   {name: 'relaxed SIMD in pairs', file: 'kernels_pairs'},
   {name: 'SIMD', file: 'kernels_words'},
 ];
@@ -30,7 +32,7 @@ const kinds = [
 // loadKernels compiles the best kernels that the browser has, or those asked for.
 async function loadKernels(memory, wanted) {
   const suffix = isShared(memory) ? '_shared.wasm' : '.wasm';
-  for (const {name, file} of kinds) {
+  for (const {name, file, right, fast} of kinds) {
     if (wanted && name !== wanted) continue;
     const response = await fetch(new URL(file + suffix, import.meta.url));
     if (!response.ok) throw new Error(`${file}: ${response.status}`);
@@ -38,7 +40,7 @@ async function loadKernels(memory, wanted) {
     if (!WebAssembly.validate(bytes)) continue; // a browser without these vectors
     const module = await WebAssembly.compile(bytes);
     const {exports} = await WebAssembly.instantiate(module, {go: {mem: memory}});
-    if (!wanted && name.endsWith('fours') && exports.probe() === 65534) continue; // pairs are faster here
+    if (right && !right(exports.probe()) || !wanted && fast && !fast(exports.probe())) continue;
     return {name, module, exports};
   }
   return {name: '', module: null, exports: {}};

@@ -120,6 +120,8 @@ func (g *generator) operands(t weightType, r int) (first, second []operand) {
 		case t.quants == 16:
 			first = append(first, operand{low(w), 2 * i}, operand{low(bin("i16x8.shr_u", w, number(8))), 2*i + 1},
 				operand{low(bin("i16x8.shr_u", w, number(4))), 2 * (i + 4)}, operand{bin("i16x8.shr_u", w, number(12)), 2*(i+4) + 1})
+		case g.Dot == Unsigned:
+			first = append(first, operand{w, i})
 		case g.relaxed(): // the second factor has 7 bits: 16·(upper 4) + (lower 4)
 			first = append(first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i})
 			second = append(second, operand{bin("v128.and", w, bytes(15)), i})
@@ -134,7 +136,7 @@ func (g *generator) operands(t weightType, r int) (first, second []operand) {
 func (g *generator) dot(sum, x, w string) string {
 	op, add := "i32x4.dot_i16x8_s", "i32x4.add"
 	switch g.Dot {
-	case Fours:
+	case Fours, Unsigned:
 		return "(i32x4.relaxed_dot_i8x16_i7x16_add_s " + x + " " + w + " " + sum + ")"
 	case Pairs: // eight products of 15 and two activations fit 16 bits
 		op, add = "i16x8.relaxed_dot_i8x16_i7x16_s", "i16x8.add"
@@ -151,6 +153,9 @@ func (g *generator) start(t weightType, x string) string {
 	if t.name == "q4_0" && g.Dot != Pairs {
 		return load(x, g.numberBytes()+atN8)
 	}
+	if t.name == "q8_0" && g.Dot == Unsigned {
+		return load(x, g.numberBytes()+atN80)
+	}
 	return ints(0)
 }
 
@@ -162,7 +167,7 @@ func (g *generator) total(t weightType, first, second, x string) string {
 		second = "(i32x4.extadd_pairwise_i16x8_s " + second + ")"
 	}
 	switch {
-	case t.quants == 32 && g.relaxed():
+	case t.quants == 32 && g.relaxed() && g.Dot != Unsigned:
 		return bin("i32x4.add", bin("i32x4.add", bin("i32x4.shl", first, number(4)), load(x, g.numberBytes()+atN80)), second)
 	case t.name == "q4_0" && g.Dot == Pairs:
 		return bin("i32x4.add", first, load(x, g.numberBytes()+atN8))

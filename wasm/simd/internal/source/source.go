@@ -1,10 +1,9 @@
 // Package source writes the tab's kernels in WebAssembly's text format.
 //
 // They compute what the kernels of exec/cpu/kernel compute, over Go's own
-// memory: all addresses are Go's. There are six modules: with plain SIMD (which
-// every browser of today has) or relaxed SIMD and one of its two dot products,
-// over a memory of one thread or a shared one, for a page that is cross-origin
-// isolated.
+// memory: all addresses are Go's. There are eight modules: with plain SIMD (which
+// every browser of today has) or relaxed SIMD and a form of its dot product, over
+// a memory of one thread or a shared one, for a page that is cross-origin isolated.
 //
 // # Activations
 //
@@ -41,10 +40,13 @@ type Dot int
 // Words takes plain SIMD. Relaxed SIMD's dot product has two forms: Pairs adds
 // products by two in 16 bits, one instruction on every x86, Fours by four in 32 bits,
 // one instruction where the processor has a dot product of bytes, five elsewhere.
+// Its second factor is sure of 7 bits only; Unsigned is Fours where it has 8, which
+// is the dot product of x86: weights of 8 bits then need one product, not two.
 const (
 	Words Dot = iota
 	Pairs
 	Fours
+	Unsigned
 )
 
 // Options choose one of the modules.
@@ -56,7 +58,7 @@ type Options struct {
 // All are the modules by the names of their files.
 func All() map[string]Options {
 	all := map[string]Options{}
-	for dot, name := range map[Dot]string{Words: "words", Pairs: "pairs", Fours: "fours"} {
+	for dot, name := range map[Dot]string{Words: "words", Pairs: "pairs", Fours: "fours", Unsigned: "unsigned"} {
 		all["kernels_"+name+".wasm"] = Options{Dot: dot}
 		all["kernels_"+name+"_shared.wasm"] = Options{Dot: dot, Shared: true}
 	}
@@ -83,7 +85,8 @@ func Module(o Options) string {
 	}
 	g.arrange()
 	if o.Dot != Words {
-		// 65534 where sums of two saturate at 16 bits: x86 without a dot product of bytes.
+		// 65534 where sums of two saturate at 16 bits: x86 without a dot product of bytes;
+		// 4·127·255 where the second factor is unsigned.
 		g.line(`(func (export "probe") (result i32) (i32x4.extract_lane 0 (i32x4.relaxed_dot_i8x16_i7x16_add_s %s %s %s)))`, bytes(127), bytes(-1), ints(0))
 	}
 	for _, t := range types {
