@@ -17,10 +17,10 @@ type lineProduct struct {
 	pitch  int // bytes from row to row of the sums
 }
 
-// shortGroups is up to how many groups a strip's scales are unpacked between
+// shortRow is up to how many bytes of a row a strip's scales are unpacked between
 // two halves of its rows, which keeps memory busier; with more, they would push
 // what has been read ahead out of the first cache.
-const shortGroups = 16
+const shortRow = 1024
 
 // lineStrips multiplies x, of one row, with whole strips: y[row]. It tells how
 // many rows that was; the last strip may be left, where reading a group of
@@ -33,7 +33,7 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	beyond := (p.groups*unpackGroup - blocks) * planeWidths[w.Type].quants
 	s.sums = aligned(s.sums, lanes*p.pitch/4)
 	early := 0 // rows to sum before the scales are unpacked
-	if p.groups <= shortGroups {
+	if stride <= shortRow {
 		early = lanes / 2
 	}
 	for ; rows-done >= lanes && (first+done+lanes)*stride+beyond <= len(w.Quants); done += lanes {
