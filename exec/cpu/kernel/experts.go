@@ -207,7 +207,7 @@ func (t *expertsTask) gateUpUnit(s *scratch, u int) {
 	}
 	wide := 2 * t.inter
 	if next := u/t.chunks + 1; u%t.chunks == t.chunks-1 && next < len(t.active) {
-		t.e.fetch(&t.gateUp, t.active[next].expert*wide)
+		t.e.fetch(&t.gateUp, t.active[next].expert*wide, &x)
 	}
 	t.e.unit(s, &t.gateUp, a.expert*wide+first, min(t.rows, wide-first), &x, t.gu[a.from*wide+first:], wide)
 }
@@ -221,7 +221,7 @@ func (t *expertsTask) downUnit(s *scratch, u int) {
 		x := a.of(t.e.k, &t.inner)
 		s.values = aligned(s.values, x.n*rows)
 		if i+1 < len(t.active) {
-			t.e.fetch(&t.down, t.active[i+1].expert*t.hidden+first)
+			t.e.fetch(&t.down, t.active[i+1].expert*t.hidden+first, &x)
 		}
 		t.e.unit(s, &t.down, a.expert*t.hidden+first, rows, &x, s.values, rows)
 		for p := range x.n {

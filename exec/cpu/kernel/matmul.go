@@ -65,7 +65,7 @@ func (e *Engine) multiply(jobs []job, a *Acts) {
 	}
 	t.share.reset(units, e.pool.threads)
 	if a.N > 0 && len(jobs) > 0 {
-		e.fetch(&jobs[0].W, 0)
+		e.fetch(&jobs[0].W, 0, &t.x)
 	}
 	if units == 1 || work < productWork {
 		t.run(0)
@@ -126,21 +126,22 @@ func (t *matmulTask) run(thread int) {
 		j := &t.jobs[i]
 		first := (u - j.first) * t.rows
 		if next := i + 1; first+t.rows >= j.W.Rows && next < len(t.jobs) {
-			t.e.fetch(&t.jobs[next].W, 0)
+			t.e.fetch(&t.jobs[next].W, 0, &t.x)
 		}
 		t.e.unit(&t.e.local[thread], &j.W, first, min(t.rows, j.W.Rows-first), &t.x, j.Y[first:], j.Pitch)
 	}
 }
 
-// fetch asks for the beginning of w's rows from first on, which is not where
-// the products before it end. A product of many rows would not notice.
-func (e *Engine) fetch(w *quant.Matrix, first int) {
+// fetch asks for what a product of x with w's rows from first on reads to begin
+// with, which is not where the products before it end. A product of many rows
+// would not notice.
+func (e *Engine) fetch(w *quant.Matrix, first int, x *view) {
 	lanes := e.k.Lanes
 	if e.k.Fetch == nil || first+lanes > w.Rows {
 		return
 	}
 	q, d := rowBytes(w)
-	if e.k.Sums4 != nil { // reads row after row and asks for more itself
+	if len(x.halves) > 0 { // reads row after row and asks for more itself
 		e.k.Fetch(&w.Quants[first*q], 0, 1, min(lanes*q, fetchBytes))
 	} else {
 		e.k.Fetch(&w.Quants[first*q], q, lanes, q)

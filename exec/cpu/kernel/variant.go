@@ -73,7 +73,7 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Sums and Apply, optional but together, are Vec for one row of activations that goes
+	// Sums and Apply, optional but together and with Vec, are Vec for one row of activations that goes
 	// through a strip in the order of memory. Sums writes for rows that lie stride
 	// bytes apart the integer sum of each block, sixteen for four groups in an order
 	// that Apply knows, pitch bytes from row to row; x is what halvesOf makes of the
@@ -191,6 +191,9 @@ func Register(v Variant) {
 	}
 	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
 		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))
+	}
+	if v.Sums4 != nil && (v.Sums8 == nil || v.Apply4 == nil || v.Apply8 == nil || v.ApplyMin == nil || len(v.Vec4) == 0) {
+		panic(fmt.Sprintf("kernel variant %q: Sums and Apply go together, and with Vec", v.Name))
 	}
 	registry.Lock()
 	defer registry.Unlock()
