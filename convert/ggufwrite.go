@@ -143,6 +143,9 @@ func (e *export) info(t *model.GGUFTensor) (gguf.Info, error) {
 func (e *export) typeOf(t *model.GGUFTensor) (quant.Foreign, error) {
 	if e.o.Weights != "" && e.o.Weights != "source" {
 		typ, err := recipeType(e.o.Weights, t.Parts[0].Of.Name)
+		if err == nil && typ == quant.Q6_0 {
+			err = errors.New("GGUF has no q6_0: use --weights q8_0, or source where that has Q6_K")
+		}
 		return typ.Foreign(), err
 	}
 	var kinds []quant.Foreign
@@ -166,9 +169,10 @@ func (e *export) typeOf(t *model.GGUFTensor) (quant.Foreign, error) {
 		if !ok {
 			return 0, fmt.Errorf("type %v cannot be read", f)
 		}
-		if widest == 0 || native < widest { // wider types have lower numbers
+		if widest == 0 {
 			widest = native
 		}
+		widest = quant.Common(widest, native)
 	}
 	return widest.Foreign(), nil
 }

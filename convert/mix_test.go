@@ -132,9 +132,9 @@ func TestMixedBlocks(t *testing.T) {
 	require.NoError(t, err)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
-	require.Less(t, float64(report.Bytes), 1.2*float64(info.Size()))
+	require.Less(t, float64(report.Bytes), 1.12*float64(info.Size()))
 	require.Positive(t, report.Types["q4_1"])
-	require.Positive(t, report.Types["q8_0"])
+	require.Positive(t, report.Types["q6_0"])
 	require.Len(t, report.Types, 3, "and f32 for norms: %v", report.Types)
 
 	exact, err := exectest.OpenGGUF(path, quant.F32)

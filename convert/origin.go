@@ -288,7 +288,11 @@ func (o *storeOrigin) rows(refs []rowRef, put func(i int, from quant.Foreign, ra
 		if err != nil {
 			return err
 		}
-		raw = grow(raw, m.Type.QuantsRowBytes(m.Cols)+m.Type.ScalesRowBytes(m.Cols))
+		size, err := m.Type.Foreign().RowBytes(m.Cols)
+		if err != nil {
+			return err
+		}
+		raw = grow(raw, size)
 		if err := m.Interleave(row, raw); err != nil {
 			return err
 		}

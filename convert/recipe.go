@@ -9,7 +9,7 @@ import (
 )
 
 // Recipes describes what Options.Weights may be.
-const Recipes = "q4_0, q4_1, q8_0, f16, bf16 or f32: that type; mixed: q4_0 with embedding, head, values and down projections in q8_0; source: as near to the source's own types as there is"
+const Recipes = "q4_0, q4_1, q6_0, q8_0, f16, bf16 or f32: that type; mixed: q4_0 with embedding, head, values and down projections in q8_0; source: as near to the source's own types as there is"
 
 // typesOf chooses the type of every tensor. Tensors that a block type does not
 // fit (their columns are no multiple of 32) become f16.
@@ -51,8 +51,7 @@ func recipeType(recipe, name string) (quant.Type, error) {
 	return typ, nil
 }
 
-// nearest is the native type that loses least of the source's: of several
-// parts, the widest.
+// nearest is the native type that loses least of the source's, of all parts.
 func (s *source) nearest(t model.Tensor) (quant.Type, error) {
 	best := quant.Type(0)
 	for _, p := range t.Parts {
@@ -64,9 +63,10 @@ func (s *source) nearest(t model.Tensor) (quant.Type, error) {
 		if !ok {
 			return 0, fmt.Errorf("tensor %s: type %v cannot be read", p.Source, f)
 		}
-		if best == 0 || native < best { // wider types have lower numbers
+		if best == 0 {
 			best = native
 		}
+		best = quant.Common(best, native)
 	}
 	return best, nil
 }

@@ -26,7 +26,7 @@ func finite(x float32) bool { return math.Float32bits(x)&0x7f800000 != 0x7f80000
 
 // Encode writes rows × cols numbers to dst in the planar layout. dst must hold
 // t.Bytes(rows, cols); its padding is set to zero. Blocks get the bytes that
-// ggml's reference quantiser gives them. A number that is not finite, or would
+// ggml's reference quantiser gives them, where it has the type. A number that is not finite, or would
 // not be in t, is an error (NotFiniteError).
 func Encode(t Type, rows, cols int, src []float32, dst []byte) error {
 	m, err := NewMatrix(t, rows, cols, dst)
@@ -99,6 +99,8 @@ func (m Matrix) encodeRow(row int, src []float32) int {
 			ok = encodeQ4_0((*[16]byte)(q[16*b:]), s[2*b:2*b+2], x)
 		case Q4_1:
 			ok = encodeQ4_1((*[16]byte)(q[16*b:]), s[4*b:4*b+4], x)
+		case Q6_0:
+			ok = encodeQ6_0((*[24]byte)(q[24*b:]), s[4*b:4*b+4], x)
 		case Q8_0:
 			ok = encodeQ8_0((*[32]byte)(q[32*b:]), s[2*b:2*b+2], x)
 		}
@@ -186,6 +188,43 @@ func encodeQ4_1(q *[16]byte, scale []byte, x *[BlockSize]float32) bool {
 		q[i] = byte(min(low, 15) | min(high, 15)<<4)
 	}
 	return notFinite>>31 == 0 && h&0x7c00 != 0x7c00 && m&0x7c00 != 0x7c00
+}
+
+// encodeQ6_0 scales each half of a block as encodeQ4_0 does a block: the number
+// of largest magnitude becomes -32.
+func encodeQ6_0(q *[24]byte, scales []byte, x *[BlockSize]float32) bool {
+	var levels [BlockSize]byte
+	ok := true
+	for h := range 2 {
+		var top, highest uint32
+		part := x[16*h : 16*h+16]
+		for _, v := range part {
+			bits := math.Float32bits(v)
+			if magnitude := bits & 0x7fffffff; magnitude > highest {
+				highest, top = magnitude, bits
+			}
+		}
+		d := math.Float32frombits(top) / -32
+		inverse := inverseOf(d)
+		f16 := F32ToF16(d)
+		binary.LittleEndian.PutUint16(scales[2*h:], f16)
+		for i, v := range part {
+			levels[16*h+i] = byte(min(int32(float32(v*inverse)+32.5), 63))
+		}
+		ok = ok && highest < 0x7f800000 && f16&0x7c00 != 0x7c00
+	}
+	packQ6_0(q, &levels)
+	return ok
+}
+
+// packQ6_0 lays out 32 quants of 0..63.
+func packQ6_0(q *[24]byte, levels *[BlockSize]byte) {
+	for i := range 16 {
+		q[i] = levels[i]&15 | levels[i+16]<<4
+	}
+	for i := range 8 {
+		q[16+i] = levels[i]>>4 | levels[i+8]>>4<<2 | levels[i+16]>>4<<4 | levels[i+24]>>4<<6
+	}
 }
 
 // encodeQ8_0 scales the largest magnitude to 127; halves round away from zero.

@@ -83,7 +83,7 @@ func TestEncodeEqualsGGML(t *testing.T) {
 // Each type keeps numbers to within its step.
 func TestRoundTrip(t *testing.T) {
 	// Half a step relative to the largest number of a block.
-	within := map[Type]float64{F32: 0, F16: 0x1p-11, BF16: 0x1p-8, Q8_0: 0.5/127 + 0x1p-11, Q4_1: 1.0/15 + 1e-3, Q4_0: 1.0/8 + 1e-3}
+	within := map[Type]float64{F32: 0, F16: 0x1p-11, BF16: 0x1p-8, Q8_0: 0.5/127 + 0x1p-11, Q6_0: 1.0/32 + 1e-3, Q4_1: 1.0/15 + 1e-3, Q4_0: 1.0/8 + 1e-3}
 	const rows, cols = 5, 96
 	numbers := randomNumbers(rows * cols)
 	for _, typ := range Types() {
@@ -122,6 +122,9 @@ func TestRoundTrip(t *testing.T) {
 		require.NoError(t, m.EncodeRows(0, numbers[:3*cols]))
 		require.Equal(t, pieces, data, "%v", typ)
 		// The interleaved form goes both ways.
+		if typ == Q6_0 {
+			continue // has none: TestQ6_0Widens
+		}
 		size, err := typ.Foreign().RowBytes(cols)
 		require.NoError(t, err)
 		blocks := make([]byte, rows*size)
@@ -129,6 +132,52 @@ func TestRoundTrip(t *testing.T) {
 		back := make([]byte, len(data))
 		require.NoError(t, typ.Foreign().Repack(typ, rows, cols, blocks, back))
 		require.Equal(t, data, back, "%v", typ)
+	}
+}
+
+// GGUF files get q6_0 as Q8_0 with the scale of least error: no step of either
+// half is missed by more than half a step of the rounding.
+func TestQ6_0Widens(t *testing.T) {
+	const rows, cols = 3, 96
+	numbers := randomNumbers(rows * cols)
+	for i := range 16 { // two levels of one scale: hit exactly
+		numbers[i], numbers[i+16] = float32(i-8), float32(i-8)/2
+	}
+	numbers[0], numbers[16] = -32, -16
+	data := make([]byte, Q6_0.Bytes(rows, cols))
+	require.NoError(t, Encode(Q6_0, rows, cols, numbers, data))
+	m, err := NewMatrix(Q6_0, rows, cols, data)
+	require.NoError(t, err)
+	size, err := ForeignQ8_0.RowBytes(cols)
+	require.NoError(t, err)
+	blocks := make([]byte, rows*size)
+	require.NoError(t, m.Interleave(0, blocks))
+	require.Error(t, m.Interleave(1, blocks))
+	require.Error(t, m.Interleave(0, blocks[1:]))
+	row, got := make([]float32, cols), make([]float32, cols)
+	for r := range rows {
+		m.Row(row, r)
+		require.NoError(t, ForeignQ8_0.Decode(got, blocks[r*size:(r+1)*size]))
+		for i, v := range row {
+			highest := 0.0
+			for _, w := range row[i/BlockSize*BlockSize:][:BlockSize] {
+				highest = max(highest, math.Abs(float64(w)))
+			}
+			require.InDelta(t, v, got[i], highest*(0.75/127+0x1p-11), "row %d column %d", r, i)
+		}
+		if r == 0 {
+			require.Equal(t, row[:BlockSize], got[:BlockSize])
+		}
+	}
+}
+
+// Of two types one that holds both's numbers is chosen.
+func TestCommon(t *testing.T) {
+	for _, c := range []struct{ a, b, want Type }{
+		{Q4_0, Q4_0, Q4_0}, {Q4_0, Q4_1, Q4_1}, {Q6_0, Q6_0, Q6_0}, {Q6_0, Q4_1, Q8_0}, {Q4_0, Q6_0, Q8_0}, {Q8_0, Q6_0, Q8_0}, {F16, Q6_0, F16}, {Q4_1, F32, F32},
+	} {
+		require.Equal(t, c.want, Common(c.a, c.b))
+		require.Equal(t, c.want, Common(c.b, c.a))
 	}
 }
 
@@ -149,7 +198,7 @@ func TestEncodeRefuses(t *testing.T) {
 		}
 	}
 	// Finite, but beyond what the type can hold.
-	for typ, x := range map[Type]float32{F16: 65520, BF16: math.MaxFloat32, Q4_0: -8 * 65520, Q4_1: 15 * 65520, Q8_0: 127 * 65520} {
+	for typ, x := range map[Type]float32{F16: 65520, BF16: math.MaxFloat32, Q4_0: -8 * 65520, Q4_1: 15 * 65520, Q6_0: -32 * 65520, Q8_0: 127 * 65520} {
 		numbers := randomNumbers(rows * cols)
 		numbers[70] = x
 		var where *NotFiniteError

@@ -131,8 +131,8 @@ func (f Foreign) RowBytes(cols int) (int, error) {
 }
 
 // Native returns the native type that holds f's numbers best: the same for
-// floats and for Q4_0, Q4_1 and Q8_0, q4_1 for Q4_K (its form but for the
-// nesting of scales), q8_0 for all other blocks. False: f cannot be decoded.
+// floats and for Q4_0, Q4_1 and Q8_0, q4_1 for Q4_K and q6_0 for Q6_K, Q5_0 and
+// Q3_K (their forms but for the nesting of scales), q8_0 for all other blocks. False: f cannot be decoded.
 func (f Foreign) Native() (Type, bool) {
 	if decoders[f] == nil {
 		return 0, false
@@ -148,19 +148,22 @@ func (f Foreign) Native() (Type, bool) {
 		return Q4_0, true
 	case ForeignQ4_1, ForeignQ4_K:
 		return Q4_1, true
+	case ForeignQ6_K, ForeignQ5_0, ForeignQ3_K:
+		return Q6_0, true
 	default:
 		return Q8_0, true
 	}
 }
 
-// Foreign returns the GGUF type that has t's numbers: Interleave writes it.
+// Foreign returns the GGUF type that has t's numbers, for q6_0 the next wider one
+// that rows of any number of blocks can have: Interleave writes it.
 func (t Type) Foreign() Foreign {
 	switch t {
 	case F16:
 		return ForeignF16
 	case BF16:
 		return ForeignBF16
-	case Q8_0:
+	case Q8_0, Q6_0:
 		return ForeignQ8_0
 	case Q4_1:
 		return ForeignQ4_1

@@ -129,21 +129,30 @@ func foreignQ2_K(dst *[256]float32, b []byte) {
 // Q3_K: 32 bytes of third bits, 64 of 2-bit quants, 12 of 6-bit scales, f16 d.
 // d*(scale-32)*(q-4), sixteen numbers a scale
 func foreignQ3_K(dst *[256]float32, b []byte) {
-	high, quants, packed := (*[32]byte)(b), (*[64]byte)(b[32:]), (*[12]byte)(b[96:])
 	d := half(b[108:])
 	for i := range 16 {
-		// The low 4 bits of scales i and i+8 share a byte, the high 2 bits of
-		// scales i, i+4, i+8 and i+12 another.
-		s := packed[i%8]>>(i/8*4)&15 | packed[8+i%4]>>(i/4*2)&3<<4
-		scale := d * float32(int32(s)-32)
-		q, shift := quants[i/8*32+i%2*16:][:16], i%8/2*2
-		h, bit := high[i%2*16:][:16], i/2
+		s, levels := scaleQ3_K(b, i)
+		scale := d * float32(s)
 		out := dst[i*16:][:16]
-		for l := range out {
-			v := int32(q[l]>>shift&3) | int32(h[l]>>bit&1)<<2
-			out[l] = scale * float32(v-4)
+		for l, v := range levels {
+			out[l] = scale * float32(v)
 		}
 	}
+}
+
+// scaleQ3_K unpacks sub-block i (0..15) of a Q3_K block: its scale and levels,
+// both with their offsets taken off.
+func scaleQ3_K(b []byte, i int) (scale int32, levels [16]int32) {
+	high, quants, packed := (*[32]byte)(b), (*[64]byte)(b[32:]), (*[12]byte)(b[96:])
+	// The low 4 bits of scales i and i+8 share a byte, the high 2 bits of
+	// scales i, i+4, i+8 and i+12 another.
+	s := packed[i%8]>>(i/8*4)&15 | packed[8+i%4]>>(i/4*2)&3<<4
+	q, shift := quants[i/8*32+i%2*16:][:16], i%8/2*2
+	h, bit := high[i%2*16:][:16], i/2
+	for l := range levels {
+		levels[l] = int32(q[l]>>shift&3) | int32(h[l]>>bit&1)<<2 - 4
+	}
+	return int32(s) - 32, levels
 }
 
 // scaleMin4 unpacks the 6-bit scale and minimum of sub-block i (0..7) of a Q4_K

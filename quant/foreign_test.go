@@ -34,6 +34,10 @@ func TestForeignTypes(t *testing.T) {
 	for _, typ := range Types() {
 		native, ok := typ.Foreign().Native()
 		require.True(t, ok)
+		if typ == Q6_0 {
+			require.Equal(t, Q8_0, native, "files have no such type")
+			continue
+		}
 		require.Equal(t, typ, native, "there and back")
 	}
 	unknown := Foreign(1234)

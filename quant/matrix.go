@@ -37,6 +37,8 @@ func (m Matrix) block(dst *[BlockSize]float32, q, s []byte, b int) {
 		decodeQ4_0(dst, half(s[2*b:]), (*[16]byte)(q[16*b:]))
 	case Q4_1:
 		decodeQ4_1(dst, half(s[4*b:]), half(s[4*b+2:]), (*[16]byte)(q[16*b:]))
+	case Q6_0:
+		decodeQ6_0(dst, half(s[4*b:]), half(s[4*b+2:]), (*[24]byte)(q[24*b:]))
 	case Q8_0:
 		decodeQ8_0(dst, half(s[2*b:]), (*[32]byte)(q[32*b:]))
 	}
@@ -55,6 +57,14 @@ func decodeQ4_1(dst *[BlockSize]float32, d, m float32, q *[16]byte) {
 	for i, b := range q {
 		dst[i] = float32(d*float32(int32(b&15))) + m
 		dst[i+16] = float32(d*float32(int32(b>>4))) + m
+	}
+}
+
+func decodeQ6_0(dst *[BlockSize]float32, d, e float32, q *[24]byte) {
+	for i, b := range q[:16] {
+		high := q[16+i%8] >> (i / 8 * 2)
+		dst[i] = d * float32(int32(b&15|high&3<<4)-32)
+		dst[i+16] = e * float32(int32(b>>4|high&48)-32)
 	}
 }
 

@@ -9,9 +9,9 @@ import (
 // layout; dst must hold t.Bytes(rows, cols), src exactly the tensor.
 //
 // Into the same type, and from Q4_0, Q4_1 and Q8_0, bytes only move. Q4_K goes
-// into q4_1 with its quants unchanged, only the product of its nested scales is
-// rounded to f16. Other block types go into q8_0 with the scale that fits them
-// best. Everything else is decoded and encoded. A weight or scale that is not
+// into q4_1, Q6_K, Q5_0 and Q3_K into q6_0, with their quants unchanged; only the
+// product of nested scales is rounded to f16. Other block types go into q8_0 with
+// the scale that fits them best. Everything else is decoded and encoded. A weight or scale that is not
 // finite is an error that says where.
 func (f Foreign) Repack(t Type, rows, cols int, src, dst []byte) error {
 	m, err := NewMatrix(t, rows, cols, dst)
@@ -66,8 +66,12 @@ func (m Matrix) RepackRows(first int, f Foreign, src []byte) error {
 }
 
 // Interleave writes rows of m, from row first on, as the blocks of
-// m.Type.Foreign(): as many rows as dst has room for.
+// m.Type.Foreign(): as many rows as dst has room for. q6_0 is rounded to Q8_0 with
+// the scale of least error; the others only move.
 func (m Matrix) Interleave(first int, dst []byte) error {
+	if m.Type == Q6_0 {
+		return m.widen(first, dst)
+	}
 	quants, scales := m.Type.QuantsRowBytes(m.Cols), m.Type.ScalesRowBytes(m.Cols)
 	size := quants + scales
 	if size == 0 {
@@ -92,6 +96,31 @@ func (m Matrix) Interleave(first int, dst []byte) error {
 	return nil
 }
 
+// widen is Interleave for q6_0.
+func (m Matrix) widen(first int, dst []byte) error {
+	const block = 34 // bytes of Q8_0: f16 d, 32 int8
+	size := m.Cols / BlockSize * block
+	if size == 0 {
+		return nil
+	}
+	rows := len(dst) / size
+	if first < 0 || rows*size != len(dst) || rows > m.Rows-first {
+		return fmt.Errorf("write %d bytes of %v from row %d of %d × %d: want whole rows of %d bytes", len(dst), m.Type, first, m.Rows, m.Cols, size)
+	}
+	var x [BlockSize]float32
+	for r := first; r < first+rows; r++ {
+		q, s := m.quantsRow(r), m.scalesRow(r)
+		for b := range m.Cols / BlockSize {
+			m.block(&x, q, s, b)
+			if !fitQ8_0((*[32]byte)(dst[2:]), dst[:2], &x, steps{half(s[4*b:]), half(s[4*b+2:])}) {
+				return &NotFiniteError{m.Type, r, b*BlockSize + worst(x[:]), x[worst(x[:])]}
+			}
+			dst = dst[block:]
+		}
+	}
+	return nil
+}
+
 type conversion struct {
 	from Foreign
 	to   Type
@@ -110,6 +139,9 @@ var movers = map[conversion]mover{
 	{ForeignQ4_1, Q4_1}: moveQ4_1,
 	{ForeignQ8_0, Q8_0}: moveQ8_0,
 	{ForeignQ4_K, Q4_1}: moveQ4_K,
+	{ForeignQ6_K, Q6_0}: moveQ6_K,
+	{ForeignQ5_0, Q6_0}: moveQ5_0,
+	{ForeignQ3_K, Q6_0}: moveQ3_K,
 }
 
 func moveF32(q, _, src []byte) int {
@@ -205,6 +237,85 @@ func moveQ4_K(q, s, src []byte) int {
 			}
 		}
 		src = src[144:]
+	}
+	return -1
+}
+
+// moveQ6_K makes eight q6_0 blocks of each block of 256. Of each 128 numbers, 32
+// lie in the low or high nibbles of 32 bytes, and their high bits in two bits of
+// 32 more.
+func moveQ6_K(q, s, src []byte) int {
+	const low, pair = 0x0f0f0f0f_0f0f0f0f, 0x03030303_03030303
+	for i := 0; len(src) >= 210; i++ {
+		d, scales := half(src[208:]), (*[16]byte)(src[192:])
+		for j := range 16 {
+			h := F32ToF16(d * float32(int8(scales[j])))
+			binary.LittleEndian.PutUint16(s[32*i+2*j:], h)
+			if h&0x7c00 == 0x7c00 {
+				return i*256 + j*16
+			}
+		}
+		for b := range 8 {
+			from, high, to := (*[32]byte)(src[b/4*64+b%2*32:]), (*[32]byte)(src[128+b/4*32:]), (*[24]byte)(q[24*(8*i+b):])
+			shift, highShift := b%4/2*4, b%4*2
+			var tops uint64
+			for k := range 2 {
+				a := binary.LittleEndian.Uint64(from[8*k:]) >> shift & low
+				c := binary.LittleEndian.Uint64(from[16+8*k:]) >> shift & low
+				binary.LittleEndian.PutUint64(to[8*k:], a|c<<4)
+				tops |= binary.LittleEndian.Uint64(high[8*k:]) >> highShift & pair << (2 * k)
+				tops |= binary.LittleEndian.Uint64(high[16+8*k:]) >> highShift & pair << (4 + 2*k)
+			}
+			binary.LittleEndian.PutUint64(to[16:], tops)
+		}
+		src = src[210:]
+	}
+	return -1
+}
+
+// moveQ5_0: its levels from -16 on are ours from 16 on, so that the nibbles stay
+// and the fifth bit chooses between high bits 1 and 2.
+func moveQ5_0(q, s, src []byte) int {
+	for i := 0; len(src) >= 22; i++ {
+		to := (*[24]byte)(q[24*i:])
+		copy(s[4*i:], src[:2])
+		copy(s[4*i+2:], src[:2])
+		copy(to[:16], src[6:22])
+		fifth := binary.LittleEndian.Uint32(src[2:])
+		for k := range 8 {
+			var top byte
+			for j := range 4 {
+				top |= byte(1+fifth>>(k+8*j)&1) << (2 * j)
+			}
+			to[16+k] = top
+		}
+		if infiniteF16(src) {
+			return i * 32
+		}
+		src = src[22:]
+	}
+	return -1
+}
+
+// moveQ3_K: its levels from -4 to 3 are ours from 28 to 35.
+func moveQ3_K(q, s, src []byte) int {
+	for i := 0; len(src) >= 110; i++ {
+		for b := range 8 {
+			var levels [BlockSize]byte
+			for h := range 2 {
+				scale, third := scaleQ3_K(src, 2*b+h)
+				f16 := F32ToF16(half(src[108:]) * float32(scale))
+				binary.LittleEndian.PutUint16(s[4*(8*i+b)+2*h:], f16)
+				if f16&0x7c00 == 0x7c00 {
+					return i*256 + b*32 + h*16
+				}
+				for l, v := range third {
+					levels[16*h+l] = byte(v + 32)
+				}
+			}
+			packQ6_0((*[24]byte)(q[24*(8*i+b):]), &levels)
+		}
+		src = src[110:]
 	}
 	return -1
 }

@@ -6,7 +6,7 @@
 // packages gguf, safetensors and shard; which tensors a model has, to package
 // model.
 //
-// Six types are native: they are what a shard store holds and what kernels
+// Seven types are native: they are what a shard store holds and what kernels
 // read. All others (the block types of GGUF files) are only decoded.
 //
 // # Planar layout
@@ -21,12 +21,17 @@
 //	       in the low, i+16 in the high nibble    value = d*(q-8)
 //	q4_1   as q4_0                                4 B a block: f16 d, f16 m
 //	                                              value = d*q + m
+//	q6_0   24 B a block: 16 as q4_0, then byte i  4 B a block: f16 d of elements
+//	       holds the two high bits of elements    0..15, f16 d of 16..31
+//	       i, i+8, i+16 and i+24, lowest first    value = d*(q-32)
 //	q8_0   32 B a block: int8                     2 B a block: f16 d
 //	                                              value = d*q
 //	f16, bf16, f32: the numbers, little endian; no scales plane
 //
 // The nibble order is GGUF's, so converting from it moves bytes and never
-// rounds.
+// rounds. q6_0 holds what GGUF's Q6_K, Q5_0 and Q3_K hold, which have a scale for
+// 16 or 32 numbers: their quants are whole, and only the product of nested scales
+// is rounded.
 package quant
 
 import "fmt"
@@ -48,6 +53,7 @@ const (
 	Q8_0 Type = 4
 	Q4_1 Type = 5
 	Q4_0 Type = 6
+	Q6_0 Type = 7
 )
 
 type typeInfo struct {
@@ -60,12 +66,26 @@ var typeInfos = map[Type]typeInfo{
 	F16:  {"f16", 2 * BlockSize, 0},
 	BF16: {"bf16", 2 * BlockSize, 0},
 	Q8_0: {"q8_0", 32, 2},
+	Q6_0: {"q6_0", 24, 4},
 	Q4_1: {"q4_1", 16, 4},
 	Q4_0: {"q4_0", 16, 2},
 }
 
 // Types lists the native types from widest to narrowest.
-func Types() []Type { return []Type{F32, F16, BF16, Q8_0, Q4_1, Q4_0} }
+func Types() []Type { return []Type{F32, F16, BF16, Q8_0, Q6_0, Q4_1, Q4_0} }
+
+// Common returns the type that holds numbers of both best: the wider one, or q8_0
+// where neither's levels are among the other's.
+func Common(a, b Type) Type {
+	wide := func(t Type) int { return t.QuantsRowBytes(BlockSize) + t.ScalesRowBytes(BlockSize) }
+	if wide(a) < wide(b) {
+		a, b = b, a
+	}
+	if a == Q6_0 && b != Q6_0 {
+		return Q8_0
+	}
+	return a
+}
 
 // ParseType returns the type of that name ("q4_0").
 func ParseType(name string) (Type, error) {
@@ -74,7 +94,7 @@ func ParseType(name string) (Type, error) {
 			return t, nil
 		}
 	}
-	return 0, fmt.Errorf("element type %q is unknown: f32, f16, bf16, q8_0, q4_1 or q4_0", name)
+	return 0, fmt.Errorf("element type %q is unknown: f32, f16, bf16, q8_0, q6_0, q4_1 or q4_0", name)
 }
 
 // String returns the type's name as files and flags spell it.
