@@ -1,8 +1,6 @@
 package kernel
 
 import (
-	"unsafe"
-
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -11,12 +9,13 @@ import (
 type Block struct {
 	Q   [quant.BlockSize]int8
 	D   float32
-	N8  int32   // -8·ΣQ: takes the offset of 4-bit weights back
-	N80 int32   // -128·ΣQ: takes the offset of 8-bit weights back
-	S   float32 // D·ΣQ: what a minimum is multiplied with
+	N8  int32    // -8·ΣQ: takes the offset of 4-bit weights back
+	N80 int32    // -128·ΣQ: takes the offset of 8-bit weights back
+	S   float32  // D·ΣQ: what a minimum is multiplied with
+	N32 [2]int32 // -32·ΣQ of each half: takes the offset of 6-bit weights back
 }
 
-const blockBytes = 48
+const blockBytes = 56
 
 // Acts are rows of activations in the forms that products read. The zero value
 // is ready; Prepare, or Room and SwiGLU, fill it and reuse its memory.
@@ -27,7 +26,7 @@ type Acts struct {
 	own      []float32
 	blocks   []Block // N × pitch
 	pitch    int     // blocks from row to row
-	halves   []byte  // of each row's blocks, where rows are multiplied alone and the variant takes them
+	lines    []byte  // N lines, where rows are multiplied alone and the variant takes them
 	arranged []byte  // instead of blocks, where the variant arranges them: N rows
 }
 
@@ -65,8 +64,8 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 		e.eachRow(rowsArgs{op: opArrange, arranged: a.arranged, x: a.x, dim: cols}, n)
 	case len(a.blocks) > 0:
 		e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
-		if len(a.halves) > 0 {
-			halvesOf(a.halves, a.blocks)
+		if len(a.lines) > 0 {
+			lineOf(a.lines, a.pitch).set(0, a.blocks)
 		}
 	}
 }
@@ -88,7 +87,7 @@ func (e *Engine) room(a *Acts, n, cols int, floats, alone bool) {
 // at a time.
 func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
 	a.N, a.Cols = n, cols
-	a.blocks, a.halves, a.arranged = a.blocks[:0], a.halves[:0], a.arranged[:0]
+	a.blocks, a.lines, a.arranged = a.blocks[:0], a.lines[:0], a.arranged[:0]
 	switch {
 	case !e.quantises(cols):
 	case e.k.Planar != nil:
@@ -97,7 +96,7 @@ func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
 		a.pitch = blockPitch(cols)
 		a.blocks = aligned(a.blocks, n*a.pitch)
 		if alone && e.k.Sums4 != nil {
-			a.halves = aligned(a.halves, n*a.pitch*quant.BlockSize)
+			a.lines = aligned(a.lines, n*lineBytes(a.pitch))
 		}
 	}
 }
@@ -139,24 +138,11 @@ func (e *Engine) swiGLU(s *scratch, a *Acts, r, first int, gu []float32) {
 	case len(a.blocks) > 0:
 		blocks := a.blocks[r*a.pitch : (r+1)*a.pitch]
 		e.k.quantiseRow(blocks[first/quant.BlockSize:], x)
-		if last && len(a.halves) > 0 {
-			halvesOf(a.halves[r*a.pitch*quant.BlockSize:], blocks)
+		if last && len(a.lines) > 0 {
+			lineOf(a.lines[r*lineBytes(a.pitch):], a.pitch).set(0, blocks)
 		}
 	case len(a.arranged) > 0 && last:
 		e.k.arrange(a.arranged, r, a.x[r*a.Cols:(r+1)*a.Cols])
-	}
-}
-
-// halvesOf sorts the quants of each group of blocks: 64 bytes with the first
-// halves of its four blocks, then 64 with the second.
-func halvesOf(dst []byte, blocks []Block) {
-	for i := 0; i+unpackGroup <= len(blocks); i += unpackGroup {
-		to := (*[unpackGroup * quant.BlockSize]int8)(unsafe.Pointer(&dst[i*quant.BlockSize]))
-		for j := range unpackGroup {
-			q := &blocks[i+j].Q
-			*(*[16]int8)(to[16*j:]) = [16]int8(q[:16])
-			*(*[16]int8)(to[64+16*j:]) = [16]int8(q[16:])
-		}
 	}
 }
 
@@ -169,10 +155,10 @@ type view struct {
 	x        []float32
 	blocks   []Block
 	pitch    int
-	halves   []byte // of each row's blocks, or none
+	lines    []byte // or none
 	arranged []byte
 }
 
 func (a *Acts) view() view {
-	return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.halves, a.arranged}
+	return view{a.N, a.Cols, a.x, a.blocks, a.pitch, a.lines, a.arranged}
 }

@@ -20,7 +20,7 @@ func BenchmarkMatMul(b *testing.B) {
 		for _, threads := range []int{1, 2} {
 			e, err := New(Options{Threads: threads, Variant: name})
 			require.NoError(b, err)
-			for _, typ := range []quant.Type{quant.Q4_0, quant.Q8_0, quant.Q4_1, quant.F16} {
+			for _, typ := range []quant.Type{quant.Q4_0, quant.Q8_0, quant.Q4_1, quant.Q6_0, quant.F16} {
 				for _, shape := range [][2]int{{2048, 2048}, {5632, 2048}, {2048, 5632}, {32000, 2048}, {3072, 1024}} {
 					rows, cols := shape[0], shape[1]
 					size := int(typ.Bytes(rows, cols))

@@ -191,10 +191,10 @@ func (a *activeExpert) of(k *Variant, pairs *Acts) view {
 	if len(v.blocks) > 0 {
 		v.blocks = v.blocks[a.from*v.pitch:]
 	}
-	if len(v.halves) > 0 && v.n == 1 {
-		v.halves = v.halves[a.from*v.pitch*quant.BlockSize:]
+	if len(v.lines) > 0 && v.n == 1 {
+		v.lines = v.lines[a.from*lineBytes(v.pitch):]
 	} else {
-		v.halves = nil
+		v.lines = nil
 	}
 	return v
 }

@@ -193,7 +193,7 @@ func TestLargeProducts(t *testing.T) {
 	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
 		r := rand.New(rand.NewPCG(15, 16))
 		const cols = 18 * quant.BlockSize
-		types := []quant.Type{quant.Q4_0, quant.Q4_1, quant.Q8_0}
+		types := []quant.Type{quant.Q4_0, quant.Q4_1, quant.Q6_0, quant.Q8_0}
 		for _, n := range []int{1, 2, 9} {
 			x := random(r, n*cols)
 			var a Acts
@@ -201,7 +201,7 @@ func TestLargeProducts(t *testing.T) {
 			var list []Job
 			for i := range 10 {
 				rows := []int{203, 64, 1, 97, 30}[i%5]
-				list = append(list, Job{make([]float32, n*rows+1), rows, randomMatrix(t, r, types[i%3], rows, cols)})
+				list = append(list, Job{make([]float32, n*rows+1), rows, randomMatrix(t, r, types[i%len(types)], rows, cols)})
 				list[i].Y[n*rows] = 42
 			}
 			e.MatMulMany(list, &a)
@@ -237,7 +237,7 @@ func TestEngineRefuses(t *testing.T) {
 	_, err = New(Options{Threads: -1})
 	require.ErrorContains(t, err, "-1 threads, want 1 to 1024")
 	Register(Variant{Name: "impossible", Rank: -1, Missing: func() string { return "flux" }, Lanes: 4, Panel: 1,
-		Dot4: reference(t).Dot4, Dot8: reference(t).Dot8, DotMin: reference(t).DotMin, DotFloat: reference(t).DotFloat})
+		Dot4: reference(t).Dot4, Dot6: reference(t).Dot6, Dot8: reference(t).Dot8, DotMin: reference(t).DotMin, DotFloat: reference(t).DotFloat})
 	_, err = New(Options{Variant: "impossible"})
 	require.ErrorContains(t, err, `"impossible": this machine has no flux`)
 	require.NotContains(t, Variants(), "impossible")

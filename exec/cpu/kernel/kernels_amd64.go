@@ -51,6 +51,54 @@ func dot4AVX512VNNI_15(y *float32, ldy int, w *byte, d *float32, x *Block, ldx i
 func dot4AVX512VNNI_16(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
+func dot6AVX512VNNI_1(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_2(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_3(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_5(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_6(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_7(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_8(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_9(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_10(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_11(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_12(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_13(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_14(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_15(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512VNNI_16(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
 func dot8AVX512VNNI_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
@@ -273,6 +321,9 @@ func peakAVX512VNNI(rounds int)
 func unpack4AVX512VNNI(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
+func unpack6AVX512VNNI(dst *byte, src *byte, stride int, groups int)
+
+//go:noescape
 func unpack8AVX512VNNI(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
@@ -351,6 +402,30 @@ func dot4AVX512_7(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, b
 func dot4AVX512_8(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
+func dot6AVX512_1(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_2(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_3(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_5(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_6(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_7(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX512_8(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
 func dot8AVX512_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
@@ -412,6 +487,18 @@ func dot4AVX2_3(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blo
 
 //go:noescape
 func dot4AVX2_4(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX2_1(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX2_2(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX2_3(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6AVX2_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
 func dot8AVX2_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
@@ -478,6 +565,9 @@ func peakAVX2(rounds int)
 
 //go:noescape
 func unpack4AVX2(dst *byte, src *byte, stride int, groups int)
+
+//go:noescape
+func unpack6AVX2(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
 func unpack8AVX2(dst *byte, src *byte, stride int, groups int)
@@ -576,46 +666,64 @@ func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, 
 func sums4AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
+func sums6AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
 func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
+func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+
+//go:noescape
+func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
 
 //go:noescape
 func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
+func sums6AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
 func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
+func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+
+//go:noescape
+func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
 
 //go:noescape
 func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
+func sums6AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+
+//go:noescape
 func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
+func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
 
 //go:noescape
-func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, x *Block, groups int)
+func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+
+//go:noescape
+func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
 
 //go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
@@ -709,6 +817,7 @@ func vecMinAVX2_2(y *float32, ldy int, src *byte, stride int, d *float32, m *flo
 
 var (
 	dot4AVX512VNNI      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512VNNI_1, dot4AVX512VNNI_2, dot4AVX512VNNI_3, dot4AVX512VNNI_4, dot4AVX512VNNI_5, dot4AVX512VNNI_6, dot4AVX512VNNI_7, dot4AVX512VNNI_8, dot4AVX512VNNI_9, dot4AVX512VNNI_10, dot4AVX512VNNI_11, dot4AVX512VNNI_12, dot4AVX512VNNI_13, dot4AVX512VNNI_14, dot4AVX512VNNI_15, dot4AVX512VNNI_16}
+	dot6AVX512VNNI      = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6AVX512VNNI_1, dot6AVX512VNNI_2, dot6AVX512VNNI_3, dot6AVX512VNNI_4, dot6AVX512VNNI_5, dot6AVX512VNNI_6, dot6AVX512VNNI_7, dot6AVX512VNNI_8, dot6AVX512VNNI_9, dot6AVX512VNNI_10, dot6AVX512VNNI_11, dot6AVX512VNNI_12, dot6AVX512VNNI_13, dot6AVX512VNNI_14, dot6AVX512VNNI_15, dot6AVX512VNNI_16}
 	dot8AVX512VNNI      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512VNNI_1, dot8AVX512VNNI_2, dot8AVX512VNNI_3, dot8AVX512VNNI_4, dot8AVX512VNNI_5, dot8AVX512VNNI_6, dot8AVX512VNNI_7, dot8AVX512VNNI_8, dot8AVX512VNNI_9, dot8AVX512VNNI_10, dot8AVX512VNNI_11, dot8AVX512VNNI_12, dot8AVX512VNNI_13, dot8AVX512VNNI_14, dot8AVX512VNNI_15, dot8AVX512VNNI_16}
 	dotMinAVX512VNNI    = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX512VNNI_1, dotMinAVX512VNNI_2, dotMinAVX512VNNI_3, dotMinAVX512VNNI_4, dotMinAVX512VNNI_5, dotMinAVX512VNNI_6, dotMinAVX512VNNI_7, dotMinAVX512VNNI_8, dotMinAVX512VNNI_9, dotMinAVX512VNNI_10, dotMinAVX512VNNI_11, dotMinAVX512VNNI_12, dotMinAVX512VNNI_13, dotMinAVX512VNNI_14, dotMinAVX512VNNI_15, dotMinAVX512VNNI_16}
 	dotFloatAVX512VNNI  = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX512VNNI_1, dotFloatAVX512VNNI_2, dotFloatAVX512VNNI_3, dotFloatAVX512VNNI_4, dotFloatAVX512VNNI_5, dotFloatAVX512VNNI_6, dotFloatAVX512VNNI_7, dotFloatAVX512VNNI_8, dotFloatAVX512VNNI_9, dotFloatAVX512VNNI_10, dotFloatAVX512VNNI_11, dotFloatAVX512VNNI_12, dotFloatAVX512VNNI_13, dotFloatAVX512VNNI_14, dotFloatAVX512VNNI_15, dotFloatAVX512VNNI_16}
@@ -716,9 +825,11 @@ var (
 	dotFloat4AVX512VNNI = []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int){dotFloat4AVX512VNNI_1, dotFloat4AVX512VNNI_2, dotFloat4AVX512VNNI_3, dotFloat4AVX512VNNI_4}
 	dotHalf4AVX512VNNI  = []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int){dotHalf4AVX512VNNI_1, dotHalf4AVX512VNNI_2, dotHalf4AVX512VNNI_3, dotHalf4AVX512VNNI_4}
 	dot4AVX512          = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512_1, dot4AVX512_2, dot4AVX512_3, dot4AVX512_4, dot4AVX512_5, dot4AVX512_6, dot4AVX512_7, dot4AVX512_8}
+	dot6AVX512          = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6AVX512_1, dot6AVX512_2, dot6AVX512_3, dot6AVX512_4, dot6AVX512_5, dot6AVX512_6, dot6AVX512_7, dot6AVX512_8}
 	dot8AVX512          = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512_1, dot8AVX512_2, dot8AVX512_3, dot8AVX512_4, dot8AVX512_5, dot8AVX512_6, dot8AVX512_7, dot8AVX512_8}
 	dotMinAVX512        = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX512_1, dotMinAVX512_2, dotMinAVX512_3, dotMinAVX512_4, dotMinAVX512_5, dotMinAVX512_6, dotMinAVX512_7, dotMinAVX512_8}
 	dot4AVX2            = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX2_1, dot4AVX2_2, dot4AVX2_3, dot4AVX2_4}
+	dot6AVX2            = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6AVX2_1, dot6AVX2_2, dot6AVX2_3, dot6AVX2_4}
 	dot8AVX2            = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX2_1, dot8AVX2_2, dot8AVX2_3, dot8AVX2_4}
 	dotMinAVX2          = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX2_1, dotMinAVX2_2, dotMinAVX2_3, dotMinAVX2_4}
 	dotFloatAVX2        = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX2_1, dotFloatAVX2_2, dotFloatAVX2_3, dotFloatAVX2_4}

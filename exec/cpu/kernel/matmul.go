@@ -141,7 +141,7 @@ func (e *Engine) fetch(w *quant.Matrix, first int, x *view) {
 		return
 	}
 	q, d := rowBytes(w)
-	if len(x.halves) > 0 { // reads row after row and asks for more itself
+	if len(x.lines) > 0 { // reads row after row and asks for more itself
 		e.k.Fetch(&w.Quants[first*q], 0, 1, min(lanes*q, fetchBytes))
 	} else {
 		e.k.Fetch(&w.Quants[first*q], q, lanes, q)
@@ -252,14 +252,22 @@ func (e *Engine) unpackStrip(s *scratch, i int, w *quant.Matrix, first, rows int
 	padded := ceilDiv(w.Cols/quant.BlockSize, unpackGroup) * unpackGroup
 	quants, row := unpackGroup*planeWidths[w.Type].quants, w.Cols/quant.BlockSize*planeWidths[w.Type].quants
 	kernel := k.Unpack4
-	if w.Type == quant.Q8_0 {
+	switch w.Type {
+	case quant.Q6_0:
+		kernel = k.Unpack6
+	case quant.Q8_0:
 		kernel = k.Unpack8
 	}
 	s.unpack(kernel, s.strip[i*padded*32*lanes:], unpackGroup*32*lanes, s.rowsOf(w.Quants, row, first, rows, lanes), row, quants, lanes)
 	e.unpackScales(s, i*padded*lanes, w, first, rows)
 }
 
-// unpackScales readies the scales and minimums of a strip from number at on.
+// paired tells whether a block of t has two halves in the scales plane: a scale
+// and a minimum, or two scales.
+func paired(t quant.Type) bool { return planeWidths[t].scales == 4 }
+
+// unpackScales readies the scales of a strip from number at on, in s.m the second
+// of each block's pair.
 // Blocks up to the next multiple of unpackGroup get zeros.
 func (e *Engine) unpackScales(s *scratch, at int, w *quant.Matrix, first, rows int) {
 	k, lanes, d := e.k, e.k.Lanes, s.d[at:]
@@ -269,7 +277,7 @@ func (e *Engine) unpackScales(s *scratch, at int, w *quant.Matrix, first, rows i
 	beyond := groups*unpackGroup*planeWidths[w.Type].scales - row
 	src := s.rowsWith(w.Scales, row, first, rows, lanes, beyond)
 	from, to := blocks*lanes, groups*unpackGroup*lanes // what the next row gave, if anything
-	if w.Type != quant.Q4_1 {
+	if !paired(w.Type) {
 		k.Scales(&d[0], src, row, groups)
 	} else {
 		m := s.m[at:]
@@ -289,7 +297,7 @@ func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
 	strips := ceilDiv(rows, lanes)
 	s.strip, s.d = aligned(s.strip, strips*padded*32*lanes), aligned(s.d, strips*padded*lanes)
-	if w.Type == quant.Q4_1 {
+	if paired(w.Type) {
 		s.m = aligned(s.m, strips*padded*lanes)
 	}
 	for i := range strips {
@@ -320,6 +328,8 @@ func (e *Engine) dot(s *scratch, at int, t quant.Type, y *float32, ldy int, x *B
 		e.k.Dot4[n-1](y, ldy, w, d, x, pitch*blockBytes, blocks)
 	case quant.Q8_0:
 		e.k.Dot8[n-1](y, ldy, w, d, x, pitch*blockBytes, blocks)
+	case quant.Q6_0:
+		e.k.Dot6[n-1](y, ldy, w, d, &s.m[at], x, pitch*blockBytes, blocks)
 	default:
 		e.k.DotMin[n-1](y, ldy, w, d, &s.m[at], x, pitch*blockBytes, blocks)
 	}
@@ -348,12 +358,15 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	beyond := (groups*unpackGroup - blocks) * q
 	q *= blocks
 	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
-	if len(x.halves) > 0 {
+	if len(x.lines) > 0 {
 		done := e.lineStrips(s, w, *first, *rows, x, *y)
 		*first, *rows = *first+done, *rows-done
 		if *rows > 0 {
 			*y = (*y)[done:]
 		}
+	}
+	if w.Type == quant.Q6_0 { // only a row alone is multiplied so
+		return *rows == 0
 	}
 	for ; *rows >= lanes; *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)

@@ -19,6 +19,7 @@ func init() { Register(Reference()) }
 func Reference() Variant {
 	v := Variant{Name: "reference", Lanes: referenceLanes, Panel: 4}
 	v.Unpack4 = unpackReference(unpackNibbles, 16)
+	v.Unpack6 = unpackReference(unpackSixes, 24)
 	v.Unpack8 = unpackReference(unpackBytes, 32)
 	v.Scales, v.Pairs = scalesReference, pairsReference
 	v.UnpackF32 = floatsReference(4, func(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) })
@@ -28,6 +29,7 @@ func Reference() Variant {
 		v.Dot4 = append(v.Dot4, dotReference(n, 8))
 		v.Dot8 = append(v.Dot8, dotReference(n, 128))
 		v.DotMin = append(v.DotMin, dotMinReference(n))
+		v.Dot6 = append(v.Dot6, dot6Reference(n))
 		v.DotFloat = append(v.DotFloat, dotFloatReference(n))
 	}
 	v.fill()
@@ -92,6 +94,13 @@ func unpackNibbles(dst *[32]byte, block []byte) {
 	}
 }
 
+func unpackSixes(dst *[32]byte, block []byte) {
+	for i, b := range block[:16] {
+		high := block[16+i%8] >> (i / 8 * 2)
+		dst[i], dst[i+16] = b&15|high&3<<4, b>>4|high&48
+	}
+}
+
 func unpackBytes(dst *[32]byte, block []byte) {
 	for i, b := range block[:32] {
 		dst[i] = b ^ 0x80
@@ -137,7 +146,16 @@ func floatsReference(size int, decode func(b []byte) float32) func(dst *float32,
 
 // sumBlock is Σ q_w·q_x of each lane.
 func sumBlock(w *[32 * referenceLanes]byte, x *[32]int8) (sums [referenceLanes]int32) {
-	for j := range 8 {
+	sums = sumHalf(w, x, 0)
+	for lane, sum := range sumHalf(w, x, 4) {
+		sums[lane] += sum
+	}
+	return sums
+}
+
+// sumHalf sums elements 4·from.. to 4·from+15 of a block.
+func sumHalf(w *[32 * referenceLanes]byte, x *[32]int8, from int) (sums [referenceLanes]int32) {
+	for j := from; j < from+4; j++ {
 		x0, x1, x2, x3 := int32(x[4*j]), int32(x[4*j+1]), int32(x[4*j+2]), int32(x[4*j+3])
 		for lane := range referenceLanes {
 			w := w[(j*referenceLanes+lane)*4 : (j*referenceLanes+lane)*4+4 : (j*referenceLanes+lane)*4+4]
@@ -189,6 +207,26 @@ func dotMinReference(n int) func(y *float32, ldy int, w *byte, d, m *float32, x 
 	}
 }
 
+func dot6Reference(n int) func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int) {
+	return func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int) {
+		weights := unsafe.Slice(w, blocks*32*referenceLanes)
+		scales := [2][]float32{unsafe.Slice(d, blocks*referenceLanes), unsafe.Slice(m, blocks*referenceLanes)}
+		for r := range n {
+			row := unsafe.Slice((*Block)(unsafe.Add(unsafe.Pointer(x), r*ldx)), blocks)
+			var acc [referenceLanes]float32
+			for b := range row {
+				for half, scales := range scales {
+					sums := sumHalf((*[32 * referenceLanes]byte)(weights[b*32*referenceLanes:]), &row[b].Q, 4*half)
+					for lane := range acc {
+						acc[lane] += float32(float32(sums[lane]+row[b].N32[half]) * float32(scales[b*referenceLanes+lane]*row[b].D))
+					}
+				}
+			}
+			copy(unsafe.Slice(y, (n-1)*ldy+referenceLanes)[r*ldy:], acc[:])
+		}
+	}
+}
+
 func dotFloatReference(n int) func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
 	return func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int) {
 		out := unsafe.Slice(y, (n-1)*ldy+referenceLanes)
@@ -227,12 +265,14 @@ func quantiseReference(dst *Block, x *float32, blocks int) {
 			continue
 		}
 		o.D = largest / 127
-		inverse, sum := 127/largest, int32(0)
+		inverse, sums := 127/largest, [2]int32{}
 		for i, f := range row {
 			q := int32(max(-128, min(127, math.RoundToEven(float64(float32(f*inverse))))))
 			o.Q[i] = int8(q)
-			sum += q
+			sums[i/16] += q
 		}
+		sum := sums[0] + sums[1]
+		o.N32 = [2]int32{-32 * sums[0], -32 * sums[1]}
 		o.N8, o.N80, o.S = -8*sum, -128*sum, o.D*float32(sum)
 	}
 }

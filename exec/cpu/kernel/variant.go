@@ -41,21 +41,24 @@ type Variant struct {
 	// Unpack4 writes, for each of 4·groups blocks of nibbles, eight vectors of
 	// Lanes × 4 bytes: vector j holds elements 4j..4j+3 (0..15) of each lane.
 	Unpack4 func(dst, src *byte, stride, groups int)
+	// Unpack6 does so for blocks of q6_0, as unsigned numbers where Dot6 wants them so.
+	Unpack6 func(dst, src *byte, stride, groups int)
 	// Unpack8 does so for blocks of int8, which it makes unsigned by adding 128
 	// where Dot8 wants them so.
 	Unpack8 func(dst, src *byte, stride, groups int)
 	// Scales writes 4·groups vectors of Lanes float32 from rows of f16.
 	Scales func(dst *float32, src *byte, stride, groups int)
-	// Pairs does so for rows of f16 pairs (scale, minimum).
+	// Pairs does so for rows of f16 pairs: scale and minimum, or two scales.
 	Pairs func(d, m *float32, src *byte, stride, groups int)
 	// UnpackF32, F16 and BF16 write 16·groups vectors of Lanes float32, one a column.
 	UnpackF32, UnpackF16, UnpackBF16 func(dst *float32, src *byte, stride, groups int)
 
 	// Dot multiplies n rows of activation blocks, ldx bytes apart, with an
 	// unpacked strip: y[r·ldy+lane], r < n. Dot4 is for q4_0, Dot8 for q8_0,
-	// DotMin for q4_1 (m: its minimums).
-	Dot4, Dot8 []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int)
-	DotMin     []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int)
+	// DotMin for q4_1 (m: its minimums), Dot6 for q6_0 (m: the scales of second
+	// halves).
+	Dot4, Dot8   []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int)
+	DotMin, Dot6 []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int)
 	// DotFloat computes y[r·ldy+lane] = Σ_k a[r·lda+k] · b[k·ldb+lane], and with
 	// add != 0 begins with what y holds.
 	DotFloat []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int)
@@ -73,15 +76,17 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Sums and Apply, optional but together and with Vec, are Vec for one row of activations that goes
-	// through a strip in the order of memory. Sums writes for rows that lie stride
-	// bytes apart the integer sum of each block, sixteen for four groups in an order
-	// that Apply knows, pitch bytes from row to row; x is what halvesOf makes of the
-	// blocks (Sums4), or the blocks (Sums8). Apply scales the sums of Lanes rows
-	// and adds them up.
-	Sums4, Sums8   func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
-	Apply4, Apply8 func(y *float32, sums *int32, pitch int, d *float32, x *Block, groups int)
-	ApplyMin       func(y *float32, sums *int32, pitch int, d, m *float32, x *Block, groups int)
+	// Sums and Apply, optional but together and with Vec, multiply one row of
+	// activations with a strip in the order of memory, equal to the bit with Unpack
+	// and Dot. Sums writes for rows that lie stride bytes apart the integer sum of
+	// each block, of q6_0 of each half, sixteen to a vector of 64 bytes in an order
+	// that Apply knows, pitch bytes from row to row; x is a line's halves, for Sums8
+	// its quants. Apply scales the sums of Lanes rows and adds them up. xd, xn and
+	// xs are a line's scales, what takes the weights' offset back, and scaled sums.
+	Sums4, Sums6, Sums8 func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
+	Apply4, Apply8      func(y *float32, sums *int32, pitch int, d, xd *float32, xn *int32, groups int)
+	Apply6              func(y *float32, sums *int32, pitch int, d, m, xd *float32, xn *int32, groups int)
+	ApplyMin            func(y *float32, sums *int32, pitch int, d, m, xd, xs *float32, groups int)
 
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.
@@ -93,7 +98,7 @@ type Variant struct {
 
 	// Planar, optional, computes products of quantised weights as they lie, rows of
 	// blocks, and n rows of activations as Arrange wrote them, ldx bytes apart. It
-	// stands in for Unpack4, Unpack8, Scales, Pairs, Dot and Vec, divides what is
+	// stands in for Unpack4, 6 and 8, Scales, Pairs, Dot and Vec, divides what is
 	// large among threads of its own if it has any, and must not let n change a
 	// row's result.
 	Planar func(products []Product, blocks int, x *byte, ldx, n int)
@@ -181,7 +186,7 @@ func Register(v Variant) {
 		panic(fmt.Sprintf("kernel variant %q: %d lanes, %d rows a panel", v.Name, v.Lanes, v.Panel))
 	}
 	v.fill()
-	for _, n := range []int{len(v.Dot4), len(v.Dot8), len(v.DotMin), len(v.DotFloat)} {
+	for _, n := range []int{len(v.Dot4), len(v.Dot6), len(v.Dot8), len(v.DotMin), len(v.DotFloat)} {
 		if n < v.Panel && (v.Planar == nil || len(v.DotFloat) < v.Panel) {
 			panic(fmt.Sprintf("kernel variant %q: %d products for %d rows a panel", v.Name, n, v.Panel))
 		}
@@ -192,7 +197,7 @@ func Register(v Variant) {
 	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
 		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))
 	}
-	if v.Sums4 != nil && (v.Sums8 == nil || v.Apply4 == nil || v.Apply8 == nil || v.ApplyMin == nil || len(v.Vec4) == 0) {
+	if v.Sums4 != nil && (v.Sums6 == nil || v.Sums8 == nil || v.Apply4 == nil || v.Apply6 == nil || v.Apply8 == nil || v.ApplyMin == nil || len(v.Vec4) == 0) {
 		panic(fmt.Sprintf("kernel variant %q: Sums and Apply go together, and with Vec", v.Name))
 	}
 	registry.Lock()

@@ -34,12 +34,13 @@ func init() {
 	// Every processor with AVX2 has F16C.
 	Register(Variant{
 		Name: "avx2", Rank: 10, Missing: lacking("AVX2", "FMA"), Lanes: 8, Panel: 4,
-		Unpack4: unpack4AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
+		Unpack4: unpack4AVX2, Unpack6: unpack6AVX2, Unpack8: unpack8AVX2, Scales: scalesAVX2, Pairs: pairsAVX2,
 		UnpackF32: unpackF32AVX2, UnpackF16: unpackF16AVX2, UnpackBF16: unpackBF16AVX2,
-		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
+		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, Dot6: dot6AVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
 		DotFloat4: dotFloat4AVX2, DotHalf4: dotHalf4AVX2,
 		Vec4: vec4AVX2, Vec8: vec8AVX2, VecMin: vecMinAVX2,
-		Sums4: sums4AVX2, Sums8: sums8AVX2, Apply4: apply4AVX2, Apply8: apply8AVX2, ApplyMin: applyMinAVX2,
+		Sums4: sums4AVX2, Sums6: sums6AVX2, Sums8: sums8AVX2,
+		Apply4: apply4AVX2, Apply6: apply6AVX2, Apply8: apply8AVX2, ApplyMin: applyMinAVX2,
 		Fetch:  fetchAMD64,
 		VecF32: vecF32AVX2, VecF16: vecF16AVX2, VecBF16: vecBF16AVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
@@ -50,12 +51,13 @@ func init() {
 	})
 	wide := Variant{
 		Name: "avx512", Rank: 20, Missing: lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ"), Lanes: 16, Panel: 8,
-		Unpack4: unpack4AVX512VNNI, Unpack8: unpack8AVX512VNNI, Scales: scalesAVX512VNNI, Pairs: pairsAVX512VNNI,
+		Unpack4: unpack4AVX512VNNI, Unpack6: unpack6AVX512VNNI, Unpack8: unpack8AVX512VNNI, Scales: scalesAVX512VNNI, Pairs: pairsAVX512VNNI,
 		UnpackF32: unpackF32AVX512VNNI, UnpackF16: unpackF16AVX512VNNI, UnpackBF16: unpackBF16AVX512VNNI,
 		Vec4: vec4AVX512, Vec8: vec8AVX512, VecMin: vecMinAVX512,
-		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
+		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, Dot6: dot6AVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
 		DotFloat4: dotFloat4AVX512VNNI, DotHalf4: dotHalf4AVX512VNNI,
-		Sums4: sums4AVX512, Sums8: sums8AVX512, Apply4: apply4AVX512, Apply8: apply8AVX512, ApplyMin: applyMinAVX512,
+		Sums4: sums4AVX512, Sums6: sums6AVX512, Sums8: sums8AVX512,
+		Apply4: apply4AVX512, Apply6: apply6AVX512, Apply8: apply8AVX512, ApplyMin: applyMinAVX512,
 		Fetch:  fetchAMD64,
 		VecF32: vecF32AVX512VNNI, VecF16: vecF16AVX512VNNI, VecBF16: vecBF16AVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
@@ -67,10 +69,10 @@ func init() {
 	Register(wide)
 	wide.Name, wide.Rank, wide.Panel = "avx512vnni", 30, 16
 	wide.Missing = lacking("AVX512F", "AVX512BW", "AVX512VL", "AVX512DQ", "AVX512VNNI")
-	wide.Dot4, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
+	wide.Dot4, wide.Dot6, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot6AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
 	wide.Peak = peakAVX512VNNI
 	wide.Vec4, wide.Vec8, wide.VecMin = vec4AVX512VNNI, vec8AVX512VNNI, vecMinAVX512VNNI
-	wide.Sums4, wide.Sums8 = sums4AVX512VNNI, sums8AVX512VNNI
-	wide.Apply4, wide.Apply8, wide.ApplyMin = apply4AVX512VNNI, apply8AVX512VNNI, applyMinAVX512VNNI
+	wide.Sums4, wide.Sums6, wide.Sums8 = sums4AVX512VNNI, sums6AVX512VNNI, sums8AVX512VNNI
+	wide.Apply4, wide.Apply6, wide.Apply8, wide.ApplyMin = apply4AVX512VNNI, apply6AVX512VNNI, apply8AVX512VNNI, applyMinAVX512VNNI
 	Register(wide)
 }

@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 // Products of one row of activations with a strip, row after row as they lie in
 // memory. A processor foresees one stream of reads better than sixteen: this
 // reads faster than the products from memory that take a column of a whole
@@ -14,9 +16,10 @@ const lineAhead = 6144
 
 func (g *amd64) lines(t target) {
 	g.t = t
-	g.sums("sums4")
-	g.sums("sums8")
-	for _, kind := range []string{"apply4", "apply8", "applyMin"} {
+	for _, kind := range []string{"sums4", "sums6", "sums8"} {
+		g.sums(kind)
+	}
+	for _, kind := range []string{"apply4", "apply6", "apply8", "applyMin"} {
 		g.apply(kind)
 	}
 }
@@ -34,15 +37,21 @@ func (g *amd64) sums(kind string) {
 	g.load("stride", "R12")
 	g.load("sums", "R9")
 	g.load("rows", "DX")
-	n, weights, acts := g.t.lineGroups(), 64, 4*32 // bytes of a group
-	line := g.lineNibbles
+	n, weights := g.t.lineGroups(), map[string]int{"sums4": 64, "sums6": 96, "sums8": 128}[kind] // bytes of a group
+	const acts = 4 * 32
 	if !g.t.vnni {
 		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
 	}
-	if kind == "sums4" {
+	line := g.lineBytes
+	switch kind {
+	case "sums4":
+		line = g.lineNibbles
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
-	} else {
-		line, weights, acts = g.lineBytes, 128, 4*blockBytes
+	case "sums6":
+		line = g.lineSixes
+		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
+		g.sixesConstants()
+	default:
 		if g.t.vnni {
 			g.broadcast(g.everywhere("sign8", 0x80808080), 15)
 		}
@@ -114,20 +123,17 @@ func (g *amd64) lineNibbles(i int) {
 // 16 bits.
 func (g *amd64) lineBytes(i int) {
 	for at := 0; at < 128; at += g.t.bytes() {
-		sum, block := 4+(128*i+at)/g.t.bytes(), 4*i+at/32
+		sum := 4 + (128*i+at)/g.t.bytes()
 		if at%64 == 0 {
 			g.p("PREFETCHT0 %d(SI)", lineAhead+128*i+at)
-		}
-		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
-		if g.t.wide() {
-			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
 		}
 		if g.t.vnni {
 			g.p("VPXORD %d(SI), Z15, Z0", 128*i+at)
 			g.zero(sum)
-			g.p("VPDPBUSD Z1, Z0, Z%d", sum)
+			g.p("VPDPBUSD %d(DI), Z0, Z%d", 128*i+at, sum)
 			continue
 		}
+		g.p("%s %d(DI), %s", g.vmov(), 128*i+at, g.v(1))
 		g.p("%s %d(SI), %s", g.vmov(), 128*i+at, g.v(0))
 		if g.t.wide() {
 			g.p("VPMOVB2M Z0, K1")
@@ -142,10 +148,90 @@ func (g *amd64) lineBytes(i int) {
 	}
 }
 
-// storeSums adds up the dwords of each block and stores the sums.
+// sixesConstants loads what lineSixes needs: on 512 bits into Z16.., on 256 into Y13.
+func (g *amd64) sixesConstants() {
+	if !g.t.wide() {
+		g.broadcast(g.everywhere("mask48", 0x30303030), 13)
+		return
+	}
+	g.broadcast(g.everywhere("mask48", 0x30303030), 16)
+	g.p("VMOVDQU32 %s, Z17", g.constant("nibblesOf6", 0, 1, 2, 3, 6, 7, 8, 9, 12, 13, 14, 15, 18, 19, 20, 21))
+	g.p("VMOVDQU32 %s, Z18", g.constant("highsOf6", 4, 5, 4, 5, 10, 11, 10, 11, 16, 17, 16, 17, 22, 23, 22, 23))
+	g.p("VMOVDQU32 %s, Z19", g.shifts("shiftsLow6", 4, 2))
+	g.p("VMOVDQU32 %s, Z20", g.shifts("shiftsHigh6", 0, 2))
+}
+
+// shifts is a vector of two counts of 64 bits, again and again.
+func (g *amd64) shifts(name string, a, b uint32) string {
+	words := make([]uint32, 0, 16)
+	for range 4 {
+		words = append(words, a, 0, b, 0)
+	}
+	return g.constant(name, words...)
+}
+
+// lineSixes sums group i by halves of blocks: for each vector of nibbles one with
+// the sums of first and one with those of second halves, each dword a quarter.
+func (g *amd64) lineSixes(i int) {
+	const group = 4 * 24
+	for at := (group*i + 63) / 64 * 64; at < group*(i+1); at += 64 {
+		g.p("PREFETCHT0 %d(SI)", lineAhead+at)
+	}
+	for at := 0; at < 64; at += g.t.bytes() {
+		sum := 4 + 2*((64*i+at)/g.t.bytes())
+		if g.t.wide() {
+			g.p("VMOVDQU32 %d(SI), Z0", group*i)
+			g.p("VMOVDQU %d(SI), Y2", group*i+64)
+			g.p("VMOVDQA32 Z0, Z1")
+			g.p("VPERMT2D Z2, Z18, Z1")
+			g.p("VPERMT2D Z2, Z17, Z0")
+			g.p("VPSRLVQ Z20, Z1, Z2")
+			g.p("VPSLLVQ Z19, Z1, Z1")
+			g.p("VPANDD Z16, Z1, Z1")
+			g.p("VPANDD Z16, Z2, Z2")
+			g.p("VPSRLW $4, Z0, Z3")
+			g.p("VPTERNLOGD $0xf8, Z15, Z0, Z1") // high bits | nibbles & 15
+			g.p("VPTERNLOGD $0xf8, Z15, Z3, Z2")
+		} else {
+			from := group*i + 24*at/16
+			g.p("VMOVDQU %d(SI), X0", from)
+			g.p("VINSERTI128 $1, %d(SI), Y0, Y0", from+24)
+			g.p("VMOVDDUP %d(SI), X1", from+16)
+			g.p("VMOVDDUP %d(SI), X2", from+40)
+			g.p("VINSERTI128 $1, X2, Y1, Y1")
+			g.p("VPSRLVQ %s, Y1, Y2", g.shifts("shiftsHigh6", 0, 2))
+			g.p("VPSLLVQ %s, Y1, Y1", g.shifts("shiftsLow6", 4, 2))
+			g.p("VPAND Y13, Y1, Y1")
+			g.p("VPAND Y13, Y2, Y2")
+			g.p("VPSRLW $4, Y0, Y3")
+			g.p("VPAND Y15, Y0, Y0")
+			g.p("VPAND Y15, Y3, Y3")
+			g.p("VPOR Y0, Y1, Y1")
+			g.p("VPOR Y3, Y2, Y2")
+		}
+		for half := range 2 {
+			acts := fmt.Sprintf("%d(DI)", 128*i+64*half+at)
+			if g.t.vnni {
+				g.zero(sum + half)
+				g.p("VPDPBUSD %s, %s, %s", acts, g.v(1+half), g.v(sum+half))
+				continue
+			}
+			g.p("VPMADDUBSW %s, %s, %s", acts, g.v(1+half), g.v(1+half))
+			g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1+half), g.v(sum+half))
+		}
+	}
+}
+
+// storeSums adds up the dwords of each block, of q6_0 of each half, and stores the
+// sums.
 func (g *amd64) storeSums(kind string) {
 	g.addFours(4, 0)
-	if kind == "sums8" {
+	switch kind {
+	case "sums6":
+		g.p("%s %s, (R10)", g.vmov(), g.v(0))
+		g.p("ADDQ $%d, R10", g.t.bytes())
+		g.addFours(8, 0)
+	case "sums8":
 		g.addFours(8, 4)
 		if g.t.wide() {
 			g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
@@ -175,9 +261,14 @@ func (g *amd64) addFours(from, to int) {
 	three("VPADDD", to+1, to+3, to)
 }
 
-// place is the lane and its dword in which a vector of sums has a block.
-func (g *amd64) place(kind string, block int) (lane, t int) {
+// place is the lane and its dword in which a vector of sums has a block, of q6_0
+// the given half of one.
+func (g *amd64) place(kind string, block, half int) (lane, t int) {
 	switch {
+	case kind == "apply6" && g.t.wide():
+		return block % 4, block/4*2 + half
+	case kind == "apply6":
+		return block % 2, block/2*2 + half
 	case kind != "apply8" && g.t.wide():
 		return block % 4, block / 4
 	case kind != "apply8":
@@ -191,23 +282,33 @@ func (g *amd64) place(kind string, block int) (lane, t int) {
 
 // apply writes the sums of a strip's blocks, each with its scale, for all rows.
 //
-//	R8.. sums, DX scales, BX minimums, DI activations, CX groups left
+//	R8.. sums, DX scales, BX minimums or second scales, DI scales of activations,
+//	SI their offsets or scaled sums, CX groups left
 func (g *amd64) apply(kind string) {
-	m := ""
-	if kind == "applyMin" {
-		m = " m *float32,"
+	params, paired, n := " d *float32, xd *float32, xn *int32,", false, g.t.lineGroups()
+	switch kind {
+	case "apply6":
+		params, paired = " d *float32, m *float32, xd *float32, xn *int32,", true
+		n /= 2
+	case "applyMin":
+		params, paired = " d *float32, m *float32, xd *float32, xs *float32,", true
 	}
-	g.function(kind+g.t.name, "y *float32, sums *int32, pitch int, d *float32,"+m+" x *Block, groups int", "")
+	g.function(kind+g.t.name, "y *float32, sums *int32, pitch int,"+params+" groups int", "")
 	g.load("sums", "R8")
 	g.load("pitch", "R12")
 	g.load("d", "DX")
-	if m != "" {
+	if paired {
 		g.load("m", "BX")
 	}
-	g.load("x", "DI")
+	g.load("xd", "DI")
+	if kind == "applyMin" {
+		g.load("xs", "SI")
+	} else {
+		g.load("xn", "SI")
+	}
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
-	n, result := g.t.lineGroups(), 15
+	result := 15
 	if g.t.wide() {
 		result = 28
 	}
@@ -228,10 +329,11 @@ func (g *amd64) apply(kind string) {
 	}
 	g.advance(g.t.lanes, g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*n*g.t.bytes())
-	if m != "" {
+	if paired {
 		g.p("ADDQ $%d, BX", 4*n*g.t.bytes())
 	}
-	g.p("ADDQ $%d, DI", 4*n*blockBytes)
+	g.p("ADDQ $%d, DI", 4*n*4)
+	g.p("ADDQ $%d, SI", 4*n*offsetBytes(kind))
 	g.p("DECQ CX")
 	g.p("JNZ next")
 	g.label("done")
@@ -240,37 +342,49 @@ func (g *amd64) apply(kind string) {
 	g.ret()
 }
 
+// offsetBytes is what SI has for a block.
+func offsetBytes(kind string) int {
+	if kind == "apply6" {
+		return 8
+	}
+	return 4
+}
+
 // applyBlock adds one block of all rows.
 func (g *amd64) applyBlock(kind string, block, result int) {
+	scales := []string{"DX"}
+	if kind == "apply6" {
+		scales = append(scales, "BX")
+	}
 	sum, t := 12, g.v(13)
 	if g.t.wide() {
 		sum, t = 20, g.v(21)
 	}
-	lane, word := g.place(kind, block)
-	g.lane(lane, word, sum)
-	switch {
-	case kind == "apply4":
-		g.withAct("VPADDD", "VPBROADCASTD", block*blockBytes+offN8, sum, sum)
-	case kind == "apply8" && g.t.vnni:
-		g.withAct("VPADDD", "VPBROADCASTD", block*blockBytes+offN80, sum, sum)
+	other := fmt.Sprintf("%d(SI)", offsetBytes(kind)*block)
+	for half, scale := range scales {
+		lane, word := g.place(kind, block, half)
+		g.lane(lane, word, sum)
+		if kind == "apply4" || kind == "apply6" || kind == "apply8" && g.t.vnni {
+			g.withAct("VPADDD", "VPBROADCASTD", fmt.Sprintf("%d(SI)", offsetBytes(kind)*block+4*half), sum, sum)
+		}
+		g.p("VCVTDQ2PS %s, %s", g.v(sum), g.v(sum))
+		g.p("VMOVUPS %d(%s), %s", g.t.bytes()*block, scale, t)
+		g.withAct("VMULPS", "VBROADCASTSS", fmt.Sprintf("%d(DI)", 4*block), sum+1, sum+1)
+		g.p("VFMADD231PS %s, %s, %s", t, g.v(sum), g.v(result))
 	}
-	g.p("VCVTDQ2PS %s, %s", g.v(sum), g.v(sum))
-	g.p("VMOVUPS %d(DX), %s", g.t.bytes()*block, t)
-	g.withAct("VMULPS", "VBROADCASTSS", block*blockBytes+offD, sum+1, sum+1)
-	g.p("VFMADD231PS %s, %s, %s", t, g.v(sum), g.v(result))
 	if kind == "applyMin" {
 		g.p("VMOVUPS %d(BX), %s", g.t.bytes()*block, t)
-		g.withAct("VFMADD231PS", "VBROADCASTSS", block*blockBytes+offS, sum+1, result)
+		g.withAct("VFMADD231PS", "VBROADCASTSS", other, sum+1, result)
 	}
 }
 
 // withAct computes to = a op one number of the activations in all lanes. On 256 bits it
 // uses V14.
-func (g *amd64) withAct(op, broadcast string, disp, a, to int) {
+func (g *amd64) withAct(op, broadcast, act string, a, to int) {
 	if g.t.wide() {
-		g.p("%s.BCST %d(DI), %s, %s", op, disp, g.v(a), g.v(to))
+		g.p("%s.BCST %s, %s, %s", op, act, g.v(a), g.v(to))
 		return
 	}
-	g.p("%s %d(DI), Y14", broadcast, disp)
+	g.p("%s %s, Y14", broadcast, act)
 	g.p("%s Y14, %s, %s", op, g.v(a), g.v(to))
 }

@@ -8,18 +8,19 @@ import (
 // Products of strips that have been unpacked.
 
 const (
-	blockBytes = 48
+	blockBytes = 56
 	offD       = 32
 	offN8      = 36
 	offN80     = 40
 	offS       = 44
+	offN32     = 48
 )
 
 func (g *amd64) products() {
-	kinds := []string{"Dot4", "Dot8", "DotMin"}
+	kinds := []string{"Dot4", "Dot6", "Dot8", "DotMin"}
 	for _, kind := range kinds {
 		types := "float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int"
-		if kind == "DotMin" {
+		if kind == "DotMin" || kind == "Dot6" {
 			types = "float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int"
 		}
 		g.table(kind, "y *"+types)
@@ -51,11 +52,11 @@ func lower(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 // dot writes a product of n rows of blocks with an unpacked strip.
 //
-//	DI weights, DX scales, BX minimums, CX blocks, R8.. activations
+//	DI weights, DX scales, BX minimums or second scales, CX blocks, R8.. activations
 //	V0.. one accumulator a row
 func (g *amd64) dot(kind string, n int) {
 	m := ""
-	if kind == "DotMin" {
+	if kind == "DotMin" || kind == "Dot6" {
 		m = " m *float32,"
 	}
 	g.function(fmt.Sprintf("%s%s_%d", lower(kind), g.t.name, n), "y *float32, ldy int, w *byte, d *float32,"+m+" x *Block, ldx int, blocks int", "")
@@ -74,9 +75,14 @@ func (g *amd64) dot(kind string, n int) {
 	g.p("TESTQ CX, CX")
 	g.p("JZ done")
 	g.label("next")
-	if g.t.vnni {
+	switch {
+	case g.t.vnni && kind == "Dot6":
+		g.halvesVNNI(n)
+	case g.t.vnni:
 		g.blockVNNI(kind, n)
-	} else {
+	case kind == "Dot6":
+		g.halvesMadd(n)
+	default:
 		g.blockMadd(kind, n)
 	}
 	g.p("ADDQ $%d, DI", 8*g.t.bytes())
@@ -134,6 +140,33 @@ func (g *amd64) blockVNNI(kind string, n int) {
 			g.p("VFMADD231PS Z30, Z%d, Z%d", t, r)
 			if kind == "DotMin" {
 				g.p("VFMADD231PS.BCST %s, Z29, Z%d", row(r, offS), r)
+			}
+		}
+	}
+}
+
+// halvesVNNI is blockVNNI for q6_0: a sum and a scale for each half of the block.
+func (g *amd64) halvesVNNI(n int) {
+	for j := range 8 {
+		g.p("VMOVDQU32 %d(DI), Z%d", 64*j, 16+j)
+	}
+	g.p("VMOVUPS (DX), Z28")
+	g.p("VMOVUPS (BX), Z29")
+	for from := 0; from < n; from += 4 {
+		to := min(from+4, n)
+		for half := range 2 {
+			for r := from; r < to; r++ {
+				g.p("VPBROADCASTD %s, Z%d", row(r, offN32+4*half), 24+r-from)
+			}
+			for j := 4 * half; j < 4*half+4; j++ {
+				for r := from; r < to; r++ {
+					g.p("VPDPBUSD.BCST %s, Z%d, Z%d", row(r, 4*j), 16+j, 24+r-from)
+				}
+			}
+			for r := from; r < to; r++ {
+				g.p("VCVTDQ2PS Z%d, Z%d", 24+r-from, 24+r-from)
+				g.p("VMULPS.BCST %s, Z%d, Z30", row(r, offD), 28+half)
+				g.p("VFMADD231PS Z30, Z%d, Z%d", 24+r-from, r)
 			}
 		}
 	}
@@ -221,6 +254,45 @@ func (g *amd64) blockMadd(kind string, n int) {
 			if kind == "DotMin" {
 				g.p("VBROADCASTSS %s, %s", row(r, offS), g.v(x))
 				g.p("VFMADD231PS (BX), %s, %s", g.v(x), g.v(r))
+			}
+		}
+	}
+}
+
+// halvesMadd is blockMadd for q6_0. Six bits times int8 are at most 63·128 and four
+// of them fit 16 bits.
+func (g *amd64) halvesMadd(n int) {
+	lo, hi, w, x, tmp := 4, 8, 12, 14, 15 // lo, hi: one a row
+	if g.t.wide() {
+		lo, hi, w, x, tmp = 16, 20, 24, 26, 27
+	}
+	for from := 0; from < n; from += 4 {
+		rows := min(n-from, 4)
+		for half := range 2 {
+			for j := range 4 {
+				g.p("%s %d(DI), %s", g.vmov(), (4*half+j)*g.t.bytes(), g.v(w))
+				for i := range rows {
+					sum := []int{lo, hi}[j/2] + i
+					g.p("VPBROADCASTD %s, %s", row(from+i, 16*half+4*j), g.v(x))
+					if j%2 == 0 {
+						g.p("VPMADDUBSW %s, %s, %s", g.v(x), g.v(w), g.v(sum))
+						continue
+					}
+					g.p("VPMADDUBSW %s, %s, %s", g.v(x), g.v(w), g.v(tmp))
+					g.p("VPADDW %s, %s, %s", g.v(tmp), g.v(sum), g.v(sum))
+				}
+			}
+			for i := range rows {
+				for _, sum := range []int{lo + i, hi + i} {
+					g.p("VPMADDWD %s, %s, %s", g.everywhere("ones16", 0x00010001), g.v(sum), g.v(sum))
+				}
+				g.p("VPADDD %s, %s, %s", g.v(hi+i), g.v(lo+i), g.v(lo+i))
+				g.p("VPBROADCASTD %s, %s", row(from+i, offN32+4*half), g.v(x))
+				g.p("VPADDD %s, %s, %s", g.v(x), g.v(lo+i), g.v(lo+i))
+				g.p("VCVTDQ2PS %s, %s", g.v(lo+i), g.v(lo+i))
+				g.p("VBROADCASTSS %s, %s", row(from+i, offD), g.v(x))
+				g.p("VMULPS (%s), %s, %s", []string{"DX", "BX"}[half], g.v(x), g.v(x))
+				g.p("VFMADD231PS %s, %s, %s", g.v(x), g.v(lo+i), g.v(from+i))
 			}
 		}
 	}

@@ -92,6 +92,7 @@ func (g *amd64) quantise() {
 	x := func(i int) string { return g.v(4 + i) }
 	g.p("VMOVSS %s, X11", g.number("tiny", 0x1p-100))
 	g.p("VMOVSS %s, X12", g.number("f127", 127))
+	g.p("VMOVDQU %s, Y13", g.everywhere("ones8", 0x01010101))
 	g.label("next")
 	for i := range n {
 		g.p("VMOVUPS %d(SI), %s", i*g.t.bytes(), x(i))
@@ -115,21 +116,28 @@ func (g *amd64) quantise() {
 		g.p("VCVTPS2DQ %s, %s", x(i), x(i))
 	}
 	if g.t.wide() {
-		g.p("VPADDD Z5, Z4, Z0")
-		g.p("VPMOVSDB Z4, 0(DI)")
-		g.p("VPMOVSDB Z5, 16(DI)")
+		g.p("VPMOVSDB Z4, X4")
+		g.p("VPMOVSDB Z5, X5")
+		g.p("VINSERTI128 $1, X5, Y4, Y4")
 	} else {
-		g.p("VPADDD Y5, Y4, Y0")
-		g.p("VPADDD Y6, Y0, Y0")
-		g.p("VPADDD Y7, Y0, Y0")
 		g.p("VPACKSSDW Y5, Y4, Y4")
 		g.p("VPACKSSDW Y7, Y6, Y6")
 		g.p("VPACKSSWB Y6, Y4, Y4") // fours of the registers: 4 5 6 7 low, then high
 		g.p("VMOVDQU %s, Y5", g.constant("packed", 0, 4, 1, 5, 2, 6, 3, 7))
 		g.p("VPERMD Y4, Y5, Y4")
-		g.p("VMOVDQU Y4, 0(DI)")
 	}
-	g.acrossLanes("VPADDD")
+	g.p("VMOVDQU Y4, 0(DI)")
+	g.p("VPMADDUBSW Y4, Y13, Y0")
+	g.p("VPMADDWD %s, Y0, Y0", g.everywhere("ones16", 0x00010001))
+	g.p("VPHADDD Y0, Y0, Y0")
+	g.p("VPHADDD Y0, Y0, Y0")
+	g.p("VEXTRACTI128 $1, Y0, X1") // X0, X1: the sums of the halves
+	g.p("VPUNPCKLDQ X1, X0, X2")
+	g.p("VPADDD X1, X0, X0")
+	g.p("VPXOR X3, X3, X3")
+	g.p("VPSUBD X2, X3, X2")
+	g.p("VPSLLD $5, X2, X2")
+	g.p("VMOVQ X2, %d(DI)", offN32)
 	g.p("VMOVSS X8, %d(DI)", offD)
 	g.p("VCVTDQ2PS X0, X1")
 	g.p("VMULSS X8, X1, X1")
@@ -151,6 +159,7 @@ func (g *amd64) quantise() {
 	for i := range 3 {
 		g.p("VMOVDQU X0, %d(DI)", 16*i)
 	}
+	g.p("VMOVQ X0, %d(DI)", offN32)
 	g.p("JMP after")
 }
 

@@ -4,6 +4,7 @@ package main
 
 func (g *amd64) unpacks() {
 	g.unpackBlocks("unpack4"+g.t.name, 16)
+	g.unpackSixes()
 	g.unpackBlocks("unpack8"+g.t.name, 32)
 	g.scales()
 	g.pairs()
@@ -96,6 +97,73 @@ func (g *amd64) unpackBlocks(name string, blockWidth int) {
 	g.p("DECQ CX")
 	g.p("JNZ next")
 	g.ret()
+}
+
+// unpackSixes transposes a group to dwords, six a block: four of nibbles and two
+// of high bits, and stores them where the block's vectors will lie. Then it joins
+// the two block by block.
+func (g *amd64) unpackSixes() {
+	const width, dwords = 4 * 24, 6
+	g.function("unpack6"+g.t.name, "dst *byte, src *byte, stride int, groups int", "")
+	g.load("dst", "DI")
+	g.stripPointers()
+	g.label("next")
+	size, lanes := g.t.bytes(), g.t.lanes
+	for at := 0; at < width; at += size {
+		for r := range lanes {
+			if at+size > width { // no more than half a vector is left
+				g.p("VMOVDQU %s, Y%d", row(r, at), r)
+			} else {
+				g.p("%s %s, %s", g.vmov(), row(r, at), g.v(r))
+			}
+		}
+		g.transpose(func(reg, lane, t, temp int) {
+			if d := at/4 + 4*lane + t; d < width/4 {
+				g.p("%s %s, %d(DI)", g.vmov(), g.v(reg), (d/dwords*8+d%dwords)*size)
+			}
+		})
+	}
+	for block := range 4 {
+		g.joinSixes(8 * block * size)
+	}
+	g.prefetch(lanes * width)
+	g.p("ADDQ $%d, DI", 32*size)
+	g.advance(lanes, width)
+	g.p("DECQ CX")
+	g.p("JNZ next")
+	g.ret()
+}
+
+// joinSixes makes eight vectors of a block, at DI, of its six.
+func (g *amd64) joinSixes(at int) {
+	size := g.t.bytes()
+	and := func(name string, word uint32, from, to int) {
+		g.p("%s %s, %s, %s", g.bits("VPAND"), g.everywhere(name, word), g.v(from), g.v(to))
+	}
+	for i := range 6 {
+		g.p("%s %d(DI), %s", g.vmov(), at+i*size, g.v(i))
+	}
+	for t := range 4 {
+		for half := range 2 {
+			high, nibbles := 4+t%2, t
+			switch shift := 4*half + t/2*2; { // where in a byte the high bits are: they go to 4
+			case shift < 4:
+				g.p("VPSLLW $%d, %s, %s", 4-shift, g.v(high), g.v(6))
+				high = 6
+			case shift > 4:
+				g.p("VPSRLW $%d, %s, %s", shift-4, g.v(high), g.v(6))
+				high = 6
+			}
+			and("mask48", 0x30303030, high, 6)
+			if half == 1 {
+				g.p("VPSRLW $4, %s, %s", g.v(t), g.v(7))
+				nibbles = 7
+			}
+			and("mask15", 0x0f0f0f0f, nibbles, 7)
+			g.p("%s %s, %s, %s", g.bits("VPOR"), g.v(6), g.v(7), g.v(7))
+			g.p("%s %s, %d(DI)", g.vmov(), g.v(7), at+(4*half+t)*size)
+		}
+	}
 }
 
 // scales transposes eight f16 of a strip's rows at a time: rows 0..7 in the low

@@ -74,7 +74,7 @@ func (g *arm64) acrossLanes(op string) {
 	g.op(op, 0, 0, 0)
 }
 
-// quantise writes blocks of 48 bytes from 32 floats each.
+// quantise writes blocks from 32 floats each.
 func (g *arm64) quantise() {
 	g.function("quantiseNEON", "dst *Block, x *float32, blocks int", "")
 	g.load("dst", "R0")
@@ -103,11 +103,13 @@ func (g *arm64) quantise() {
 		g.p("WORD $0x%08x // FMUL V%d, V%d, V23[0]", 0x4f809000|23<<16|uint32(8+i)<<5|uint32(8+i), 8+i, 8+i)
 		g.op("FCVTNS.4S", 8+i, 8+i)
 	}
-	g.op("ADD.4S", 0, 8, 9)
-	for i := 2; i < 8; i++ {
-		g.op("ADD.4S", 0, 0, 8+i)
+	for half := range 2 {
+		g.op("ADD.4S", half, 8+4*half, 9+4*half)
+		g.op("ADD.4S", half, half, 10+4*half)
+		g.op("ADD.4S", half, half, 11+4*half)
 	}
-	g.acrossLanes("ADDP.4S")
+	g.op("ADDP.4S", 0, 0, 1)
+	g.op("ADDP.4S", 0, 0, 0) // the sums of the halves
 	for i := range 4 {
 		g.op("SQXTN.4H", 1+i, 8+2*i)
 		g.op("SQXTN2.8H", 1+i, 9+2*i)
@@ -117,7 +119,15 @@ func (g *arm64) quantise() {
 		g.op("SQXTN2.16B", 8+i, 2+2*i)
 		g.p("FMOVQ F%d, %d(R0)", 8+i, 16*i)
 	}
-	g.p("FMOVS F0, R2")
+	g.p("FMOVD F0, R2")
+	g.p("ASR $32, R2, R3")
+	g.p("ADDW R3, R2, R4")
+	for i := range 2 {
+		g.p("NEGW R%d, R%d", 2+i, 2+i)
+		g.p("LSLW $5, R%d, R%d", 2+i, 2+i)
+		g.p("MOVW R%d, %d(R0)", 2+i, offN32+4*i)
+	}
+	g.p("MOVW R4, R2")
 	g.p("SCVTFWS R2, F1")
 	g.p("FMULS F22, F1, F1")
 	g.p("FMOVS F22, 32(R0)")
@@ -138,6 +148,7 @@ func (g *arm64) quantise() {
 	for i := range 3 {
 		g.p("FMOVQ F0, %d(R0)", 16*i)
 	}
+	g.p("FMOVD F0, %d(R0)", offN32)
 	g.p("JMP after")
 }
 
