@@ -145,6 +145,6 @@ func TestMixedBlocks(t *testing.T) {
 	}
 	want, got := wholeLogits(t, exact, tokens), wholeLogits(t, open(t, out), tokens)
 	e := exectest.RelativeL2(got, want)
-	require.Less(t, e, 1e-2)
+	require.Less(t, e, 4e-3)
 	require.Greater(t, e, 1e-5, "it does lose something")
 }
