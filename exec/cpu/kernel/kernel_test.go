@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -208,6 +209,30 @@ func TestLargeProducts(t *testing.T) {
 			for _, j := range list {
 				requireProduct(t, e, j.Y, j.W, x, n)
 				require.EqualValues(t, 42, j.Y[n*j.W.Rows], "written beyond the end")
+			}
+		}
+	})
+}
+
+// Sums of the largest weights and activations overflow nothing on their way.
+func TestLargestNumbers(t *testing.T) {
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		const rows, cols = 32, 8 * quant.BlockSize
+		var a Acts
+		for _, typ := range []quant.Type{quant.Q4_0, quant.Q4_1, quant.Q6_0, quant.Q8_0} {
+			for _, quants := range []byte{0, 0x7f, 0x80, 0xff} {
+				w := quant.Matrix{Type: typ, Rows: rows, Cols: cols,
+					Quants: bytes.Repeat([]byte{quants}, rows*typ.QuantsRowBytes(cols)),
+					Scales: bytes.Repeat([]byte{0, 0x3c}, rows*typ.ScalesRowBytes(cols)/2)}
+				for _, n := range []int{1, 4, 9} {
+					x, y := make([]float32, n*cols), make([]float32, n*rows)
+					for i := range x {
+						x[i] = float32(1 - i/cols%2*2)
+					}
+					e.Prepare(&a, x, n, cols)
+					e.MatMul(y, w, &a)
+					requireProduct(t, e, y, w, x, n)
+				}
 			}
 		}
 	})

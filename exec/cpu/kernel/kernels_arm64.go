@@ -6,6 +6,9 @@ package kernel
 func unpack4NEON(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
+func unpack6NEON(dst *byte, src *byte, stride int, groups int)
+
+//go:noescape
 func unpack8NEON(dst *byte, src *byte, stride int, groups int)
 
 //go:noescape
@@ -70,6 +73,54 @@ func dot4NEONDot_7(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, 
 
 //go:noescape
 func dot4NEONDot_8(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_1(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_2(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_3(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_5(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_6(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_7(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEON_8(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_1(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_2(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_3(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_4(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_5(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_6(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_7(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
+
+//go:noescape
+func dot6NEONDot_8(y *float32, ldy int, w *byte, d *float32, m *float32, x *Block, ldx int, blocks int)
 
 //go:noescape
 func dot8NEON_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
@@ -242,6 +293,8 @@ func peakNEONDot(rounds int)
 var (
 	dot4NEON      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEON_1, dot4NEON_2, dot4NEON_3, dot4NEON_4, dot4NEON_5, dot4NEON_6, dot4NEON_7, dot4NEON_8}
 	dot4NEONDot   = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4NEONDot_1, dot4NEONDot_2, dot4NEONDot_3, dot4NEONDot_4, dot4NEONDot_5, dot4NEONDot_6, dot4NEONDot_7, dot4NEONDot_8}
+	dot6NEON      = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6NEON_1, dot6NEON_2, dot6NEON_3, dot6NEON_4, dot6NEON_5, dot6NEON_6, dot6NEON_7, dot6NEON_8}
+	dot6NEONDot   = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6NEONDot_1, dot6NEONDot_2, dot6NEONDot_3, dot6NEONDot_4, dot6NEONDot_5, dot6NEONDot_6, dot6NEONDot_7, dot6NEONDot_8}
 	dot8NEON      = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8NEON_1, dot8NEON_2, dot8NEON_3, dot8NEON_4, dot8NEON_5, dot8NEON_6, dot8NEON_7, dot8NEON_8}
 	dot8NEONDot   = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8NEONDot_1, dot8NEONDot_2, dot8NEONDot_3, dot8NEONDot_4, dot8NEONDot_5, dot8NEONDot_6, dot8NEONDot_7, dot8NEONDot_8}
 	dotMinNEON    = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinNEON_1, dotMinNEON_2, dotMinNEON_3, dotMinNEON_4, dotMinNEON_5, dotMinNEON_6, dotMinNEON_7, dotMinNEON_8}

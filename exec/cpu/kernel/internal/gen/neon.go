@@ -11,13 +11,14 @@ import (
 func writeARM64() {
 	g := &arm64{}
 	g.unpackBlocks("unpack4NEON", 16)
+	g.unpackSixes()
 	g.unpackBlocks("unpack8NEON", 32)
 	g.scales()
 	g.pairs()
 	for _, t := range []string{"F32", "F16", "BF16"} {
 		g.unpackFloats(t)
 	}
-	for _, kind := range []string{"dot4", "dot8", "dotMin"} {
+	for _, kind := range arm64Dots {
 		for _, isa := range []string{"NEON", "NEONDot"} {
 			for n := 1; n <= arm64Panel; n++ {
 				g.dot(kind, isa, n)
@@ -33,6 +34,13 @@ func writeARM64() {
 	g.peak()
 	g.finish()
 }
+
+// arm64Dots are the products of blocks.
+var arm64Dots = []string{"dot4", "dot6", "dot8", "dotMin"}
+
+// arm64Paired tells whether a product takes two numbers of a block of weights: a scale
+// and a minimum, or two scales.
+func arm64Paired(kind string) bool { return kind == "dotMin" || kind == "dot6" }
 
 // arm64Panel is how many rows a product takes.
 const arm64Panel = 8
@@ -52,9 +60,9 @@ func (g *arm64) table(name, params string) {
 
 // finish writes the files, with a table of each product by rows.
 func (g *arm64) finish() {
-	for _, kind := range []string{"dot4", "dot8", "dotMin"} {
+	for _, kind := range arm64Dots {
 		m := ""
-		if kind == "dotMin" {
+		if arm64Paired(kind) {
 			m = ", m"
 		}
 		for _, isa := range []string{"NEON", "NEONDot"} {
@@ -74,14 +82,14 @@ var opcodes = map[string]uint32{
 	"UZP1.4S": 0x4e801800, "UZP2.4S": 0x4e805800,
 	"FADD.4S": 0x4e20d400, "FSUB.4S": 0x4ea0d400, "FMUL.4S": 0x6e20dc00, "FDIV.4S": 0x6e20fc00, "FMLA.4S": 0x4e20cc00, "FMLS.4S": 0x4ea0cc00,
 	"FMAX.4S": 0x4e20f400, "FMIN.4S": 0x4ea0f400, "FCMGE.4S": 0x6e20e400, "FMAXP.4S": 0x6e20f400, "FADDP.4S": 0x6e20d400,
-	"ADD.4S": 0x4ea08400, "ADDP.4S": 0x4ea0bc00,
+	"ADD.4S": 0x4ea08400, "ADDP.4S": 0x4ea0bc00, "SUB.16B": 0x6e208400,
 	"SMULL.8H": 0x0e20c000, "SMULL2.8H": 0x4e20c000, "SMLAL.8H": 0x0e208000, "SMLAL2.8H": 0x4e208000,
 	// Two registers.
 	"FCVTL.4S": 0x0e217800, "FCVTL2.4S": 0x4e217800, "SHLL.4S": 0x2e613800, "SCVTF.4S": 0x4e21d800, "FCVTNS.4S": 0x4e21a800,
 	"FABS.4S": 0x4ea0f800, "FNEG.4S": 0x6ea0f800, "FRINTN.4S": 0x4e218800,
 	"SADDLP.4S": 0x4e602800, "SADALP.4S": 0x4e606800,
 	"SQXTN.4H": 0x0e614800, "SQXTN2.8H": 0x4e614800, "SQXTN.8B": 0x0e214800, "SQXTN2.16B": 0x4e214800,
-	"USHR4.16B": 0x6f0c0400, "SHL23.4S": 0x4f375400,
+	"USHR2.16B": 0x6f0e0400, "USHR4.16B": 0x6f0c0400, "SLI4.16B": 0x6f0c5400, "SRI4.16B": 0x6f0c4400, "SHL23.4S": 0x4f375400,
 }
 
 // op writes an instruction that the assembler may not know.

@@ -6,10 +6,11 @@ import "fmt"
 //
 //	R0 y, R1 weights, R2 scales, R3 minimums, R6 blocks, R8.. a row of activations each
 //	V0.. one accumulator a row, V8..V15 the block's weights, V16 V17 a row's
-//	quants, V18 its scale and sums, V19.. temporaries, V26 scales, V27 minimums
+//	quants, V18 its scale and sums, V19.. temporaries, V26 scales, V27 minimums or
+//	the scales of second halves
 func (g *arm64) dot(kind, isa string, n int) {
 	m := ""
-	if kind == "dotMin" {
+	if arm64Paired(kind) {
 		m = " m *float32,"
 	}
 	g.function(fmt.Sprintf("%s%s_%d", kind, isa, n), "y *float32, ldy int, w *byte, d *float32,"+m+" x *Block, ldx int, blocks int", "")
@@ -47,18 +48,25 @@ func (g *arm64) dot(kind, isa string, n int) {
 			g.zero(19)
 			g.zero(20)
 			for j := range 8 {
-				g.byElement("SDOT", 19+j%2, 8+j, 16+j/4, j%4)
+				sum := 19 + j%2 // two are ready sooner than one
+				if kind == "dot6" {
+					sum = 19 + j/4
+				}
+				g.byElement("SDOT", sum, 8+j, 16+j/4, j%4)
 			}
-			g.op("ADD.4S", 19, 19, 20)
+			if kind != "dot6" {
+				g.op("ADD.4S", 19, 19, 20)
+			}
 		}
 		if kind == "dot4" {
 			g.dup(20, 18, 1)
 			g.op("ADD.4S", 19, 19, 20)
 		}
-		g.op("SCVTF.4S", 19, 19)
-		g.byElement("FMUL", 20, 26, 18, 0)
-		g.op("FMLA.4S", r, 19, 20)
-		if kind == "dotMin" {
+		g.scaleSum(r, 19, 26)
+		switch kind {
+		case "dot6":
+			g.scaleSum(r, 20, 27)
+		case "dotMin":
 			g.byElement("FMLA", r, 27, 18, 3)
 		}
 	}
@@ -71,6 +79,13 @@ func (g *arm64) dot(kind, isa string, n int) {
 	g.p("CBNZ R6, next")
 	g.label("done")
 	g.store(n)
+}
+
+// scaleSum adds a sum times the weights' and the row's scale to an accumulator.
+func (g *arm64) scaleSum(to, sum, scale int) {
+	g.op("SCVTF.4S", sum, sum)
+	g.byElement("FMUL", 21, scale, 18, 0)
+	g.op("FMLA.4S", to, sum, 21)
 }
 
 // store writes the accumulators V0..Vn-1 to y.
@@ -87,31 +102,31 @@ func (g *arm64) store(n int) {
 	g.p("RET")
 }
 
-// sumWide leaves a block's sums in V19 without dot product instructions: in 16
-// bits eight products of a nibble, or two of 8-bit weights, have room.
+// sumWide leaves a block's sums in V19, of dot6 those of the halves in V19 and V20,
+// without dot product instructions. In 16 bits eight products of a nibble have room,
+// the four of a half of six bits, or two of 8-bit weights.
 func (g *arm64) sumWide(kind string) {
-	if kind == "dot8" {
-		g.zero(19)
-		g.zero(20)
-	}
+	together := map[string]int{"dot4": 8, "dotMin": 8, "dot6": 4, "dot8": 2}[kind]
+	sum, widen := 19, "SADDLP.4S"
 	for j := range 8 {
 		g.dup(22, 16+j/4, j%4)
 		op := "SMLAL"
-		if j == 0 || kind == "dot8" && j%2 == 0 {
+		if j%together == 0 {
 			op = "SMULL"
 		}
 		g.op(op+".8H", 23, 8+j, 22)
 		g.op(op+"2.8H", 24, 8+j, 22)
-		if kind == "dot8" && j%2 == 1 {
-			g.op("SADALP.4S", 19, 23)
-			g.op("SADALP.4S", 20, 24)
+		if (j+1)%together != 0 {
+			continue
+		}
+		g.op(widen, sum, 23)
+		g.op(widen, sum+1, 24)
+		widen = "SADALP.4S"
+		if kind == "dot6" || j == 7 {
+			g.op("ADDP.4S", sum, sum, sum+1)
+			sum, widen = sum+1, "SADDLP.4S"
 		}
 	}
-	if kind != "dot8" {
-		g.op("SADDLP.4S", 19, 23)
-		g.op("SADDLP.4S", 20, 24)
-	}
-	g.op("ADDP.4S", 19, 19, 20)
 }
 
 // dotFloat writes a product of n rows of floats with k columns of four lanes.

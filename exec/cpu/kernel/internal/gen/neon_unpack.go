@@ -59,6 +59,51 @@ func (g *arm64) unpackBlocks(name string, blockWidth int) {
 	g.end(4 * blockWidth)
 }
 
+// unpackSixes leaves weights signed too. The words of high bits become columns
+// like those of nibbles, one for elements i and i+16.
+func (g *arm64) unpackSixes() {
+	g.function("unpack6NEON", "dst *byte, src *byte, stride int, groups int", "")
+	g.load("dst", "R0")
+	g.stripPointers()
+	g.constant(16, 0x33333333)
+	g.constant(17, 0x20202020)
+	g.label("next")
+	for b := range 4 {
+		for r := range 4 {
+			g.p("FMOVQ %d(R%d), F%d", 24*b, r+1, r)
+		}
+		g.transpose()
+		for r := range 4 {
+			g.p("FMOVD %d(R%d), F%d", 24*b+16, r+1, 4+r)
+		}
+		g.op("ZIP1.4S", 8, 4, 5)
+		g.op("ZIP1.4S", 9, 6, 7)
+		g.op("ZIP1.2D", 4, 8, 9)
+		g.op("ZIP2.2D", 5, 8, 9)
+		g.op("USHR2.16B", 6, 4)
+		g.op("USHR2.16B", 7, 5)
+		for t := range 4 {
+			g.sixes(t, 4+t, 8, 16)
+			for i, v := range []int{t, 8} {
+				g.op("SUB.16B", v, v, 17)
+				g.p("FMOVQ F%d, %d(R0)", v, (b*8+t+4*i)*16)
+			}
+		}
+	}
+	g.p("ADD $512, R0")
+	g.end(4 * 24)
+}
+
+// sixes makes weights of six bits, unsigned: in q those of its low nibbles, in
+// upper those of its high ones. The former's high bits are h's bits 0 and 1, the
+// latter's 4 and 5, which is what mask has.
+func (g *arm64) sixes(q, h, upper, mask int) {
+	g.op("AND.16B", upper, h, mask)
+	g.op("AND.16B", h, h, mask)
+	g.op("SRI4.16B", upper, q)
+	g.op("SLI4.16B", q, h)
+}
+
 func (g *arm64) scales() {
 	g.function("scalesNEON", "dst *float32, src *byte, stride int, groups int", "")
 	g.load("dst", "R0")
