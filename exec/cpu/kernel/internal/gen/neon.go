@@ -118,7 +118,9 @@ func (g *arm64) dup(d, n, i int) {
 	g.p("WORD $0x%08x // DUP V%d.4S, V%d.S[%d]", 0x4e000400|uint32(i*8+4)<<16|uint32(n)<<5|uint32(d), d, n, i)
 }
 
-func (g *arm64) zero(d int) { g.op("EOR.16B", d, d, d) }
+// zero clears d. An exclusive or of d with itself would do so too, but most
+// processors would wait for what d was.
+func (g *arm64) zero(d int) { g.p("WORD $0x%08x // MOVI V%d.2D, $0", 0x6f00e400|uint32(d), d) }
 
 // constant fills d with a 32-bit word.
 func (g *arm64) constant(d int, word uint32) {
