@@ -348,7 +348,8 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 // tells whether nothing is.
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
-	if x.n > 2*len(k.Vec4) {
+	vec := x.n <= 2*len(k.Vec4) && w.Type != quant.Q6_0 // of which only a row alone is multiplied so
+	if !vec && len(x.lines) == 0 {
 		return false
 	}
 	blocks := w.Cols / quant.BlockSize
@@ -365,7 +366,7 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 			*y = (*y)[done:]
 		}
 	}
-	if w.Type == quant.Q6_0 { // only a row alone is multiplied so
+	if !vec {
 		return *rows == 0
 	}
 	for ; *rows >= lanes; *rows -= lanes {

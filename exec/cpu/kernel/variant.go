@@ -76,7 +76,7 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Sums and Apply, optional but together and with Vec, multiply one row of
+	// Sums and Apply, optional but together, multiply one row of
 	// activations with a strip in the order of memory, equal to the bit with Unpack
 	// and Dot. Sums writes for rows that lie stride bytes apart the integer sum of
 	// each block, of q6_0 of each half, sixteen to a vector of 64 bytes in an order
@@ -197,8 +197,8 @@ func Register(v Variant) {
 	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
 		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))
 	}
-	if v.Sums4 != nil && (v.Sums6 == nil || v.Sums8 == nil || v.Apply4 == nil || v.Apply6 == nil || v.Apply8 == nil || v.ApplyMin == nil || len(v.Vec4) == 0) {
-		panic(fmt.Sprintf("kernel variant %q: Sums and Apply go together, and with Vec", v.Name))
+	if v.Sums4 != nil && (v.Sums6 == nil || v.Sums8 == nil || v.Apply4 == nil || v.Apply6 == nil || v.Apply8 == nil || v.ApplyMin == nil) {
+		panic(fmt.Sprintf("kernel variant %q: Sums and Apply go together", v.Name))
 	}
 	registry.Lock()
 	defer registry.Unlock()

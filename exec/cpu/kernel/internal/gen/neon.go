@@ -29,6 +29,13 @@ func writeARM64() {
 		g.dotFloat("dotFloat", "float32", n)
 		g.dotFloat("dotHalf", "uint16", n)
 	}
+	for _, kind := range []string{"4", "6", "8"} {
+		g.sums("sums"+kind, "NEON")
+		g.sums("sums"+kind, "NEONDot")
+	}
+	for _, kind := range []string{"4", "6", "8", "Min"} {
+		g.apply("apply" + kind)
+	}
 	g.decodeF16()
 	g.rows()
 	g.peak()
@@ -82,7 +89,7 @@ var opcodes = map[string]uint32{
 	"UZP1.4S": 0x4e801800, "UZP2.4S": 0x4e805800,
 	"FADD.4S": 0x4e20d400, "FSUB.4S": 0x4ea0d400, "FMUL.4S": 0x6e20dc00, "FDIV.4S": 0x6e20fc00, "FMLA.4S": 0x4e20cc00, "FMLS.4S": 0x4ea0cc00,
 	"FMAX.4S": 0x4e20f400, "FMIN.4S": 0x4ea0f400, "FCMGE.4S": 0x6e20e400, "FMAXP.4S": 0x6e20f400, "FADDP.4S": 0x6e20d400,
-	"ADD.4S": 0x4ea08400, "ADDP.4S": 0x4ea0bc00, "SUB.16B": 0x6e208400,
+	"ADD.4S": 0x4ea08400, "ADDP.4S": 0x4ea0bc00, "SDOT.4S": 0x4e809400, "SUB.16B": 0x6e208400,
 	"SMULL.8H": 0x0e20c000, "SMULL2.8H": 0x4e20c000, "SMLAL.8H": 0x0e208000, "SMLAL2.8H": 0x4e208000,
 	// Two registers.
 	"FCVTL.4S": 0x0e217800, "FCVTL2.4S": 0x4e217800, "SHLL.4S": 0x2e613800, "SCVTF.4S": 0x4e21d800, "FCVTNS.4S": 0x4e21a800,

@@ -62,10 +62,10 @@ func (g *arm64) dot(kind, isa string, n int) {
 			g.dup(20, 18, 1)
 			g.op("ADD.4S", 19, 19, 20)
 		}
-		g.scaleSum(r, 19, 26)
+		g.scaleSum(r, 19, 26, 0)
 		switch kind {
 		case "dot6":
-			g.scaleSum(r, 20, 27)
+			g.scaleSum(r, 20, 27, 0)
 		case "dotMin":
 			g.byElement("FMLA", r, 27, 18, 3)
 		}
@@ -81,10 +81,11 @@ func (g *arm64) dot(kind, isa string, n int) {
 	g.store(n)
 }
 
-// scaleSum adds a sum times the weights' and the row's scale to an accumulator.
-func (g *arm64) scaleSum(to, sum, scale int) {
+// scaleSum adds a sum times the weights' scale and the row's, number i of V18, to an
+// accumulator. It uses V21.
+func (g *arm64) scaleSum(to, sum, scale, i int) {
 	g.op("SCVTF.4S", sum, sum)
-	g.byElement("FMUL", 21, scale, 18, 0)
+	g.byElement("FMUL", 21, scale, 18, i)
 	g.op("FMLA.4S", to, sum, 21)
 }
 

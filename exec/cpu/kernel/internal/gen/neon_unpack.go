@@ -20,16 +20,17 @@ func (g *arm64) end(bytes int) {
 	g.p("RET")
 }
 
-// transpose turns V0..V3 of four words into columns in place; it uses V4..V7.
-func (g *arm64) transpose() {
-	g.op("ZIP1.4S", 4, 0, 1)
-	g.op("ZIP2.4S", 5, 0, 1)
-	g.op("ZIP1.4S", 6, 2, 3)
-	g.op("ZIP2.4S", 7, 2, 3)
-	g.op("ZIP1.2D", 0, 4, 6)
-	g.op("ZIP2.2D", 1, 4, 6)
-	g.op("ZIP1.2D", 2, 5, 7)
-	g.op("ZIP2.2D", 3, 5, 7)
+// transpose turns four vectors of four words, v and those behind it, into columns in
+// place; it uses V4..V7.
+func (g *arm64) transpose(v int) {
+	g.op("ZIP1.4S", 4, v, v+1)
+	g.op("ZIP2.4S", 5, v, v+1)
+	g.op("ZIP1.4S", 6, v+2, v+3)
+	g.op("ZIP2.4S", 7, v+2, v+3)
+	g.op("ZIP1.2D", v, 4, 6)
+	g.op("ZIP2.2D", v+1, 4, 6)
+	g.op("ZIP1.2D", v+2, 5, 7)
+	g.op("ZIP2.2D", v+3, 5, 7)
 }
 
 // unpackBlocks leaves 8-bit weights signed, as these products want them.
@@ -43,7 +44,7 @@ func (g *arm64) unpackBlocks(name string, blockWidth int) {
 		for r := range 4 {
 			g.p("FMOVQ %d(R%d), F%d", 16*c, r+1, r)
 		}
-		g.transpose()
+		g.transpose(0)
 		for t := range 4 {
 			if blockWidth == 16 {
 				g.op("AND.16B", 4, t, 16)
@@ -72,7 +73,7 @@ func (g *arm64) unpackSixes() {
 		for r := range 4 {
 			g.p("FMOVQ %d(R%d), F%d", 24*b, r+1, r)
 		}
-		g.transpose()
+		g.transpose(0)
 		for r := range 4 {
 			g.p("FMOVD %d(R%d), F%d", 24*b+16, r+1, 4+r)
 		}
@@ -135,7 +136,7 @@ func (g *arm64) pairs() {
 	for r := range 4 {
 		g.p("FMOVQ (R%d), F%d", r+1, r)
 	}
-	g.transpose()
+	g.transpose(0)
 	for i := range 2 {
 		g.op("UZP1.8H", 4, 2*i, 2*i+1)
 		g.op("UZP2.8H", 5, 2*i, 2*i+1)
@@ -173,7 +174,7 @@ func (g *arm64) unpackFloats(t string) {
 				g.op("SHLL.4S", r, r)
 			}
 		}
-		g.transpose()
+		g.transpose(0)
 		for i := range 4 {
 			g.p("FMOVQ F%d, %d(R0)", i, (4*c+i)*16)
 		}
