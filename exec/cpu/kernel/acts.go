@@ -65,7 +65,7 @@ func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	case len(a.blocks) > 0:
 		e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
 		if len(a.lines) > 0 {
-			lineOf(a.lines, a.pitch).set(0, a.blocks)
+			setLine(a.lines, a.blocks)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (e *Engine) swiGLU(s *scratch, a *Acts, r, first int, gu []float32) {
 		blocks := a.blocks[r*a.pitch : (r+1)*a.pitch]
 		e.k.quantiseRow(blocks[first/quant.BlockSize:], x)
 		if last && len(a.lines) > 0 {
-			lineOf(a.lines[r*lineBytes(a.pitch):], a.pitch).set(0, blocks)
+			setLine(a.lines[r*lineBytes(a.pitch):], blocks)
 		}
 	case len(a.arranged) > 0 && last:
 		e.k.arrange(a.arranged, r, a.x[r*a.Cols:(r+1)*a.Cols])

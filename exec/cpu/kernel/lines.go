@@ -6,46 +6,43 @@ import (
 	"github.com/potluck-llm/potluck/quant"
 )
 
-// A line is a row of activations as line products read it: what the blocks hold,
-// each of its parts in one piece, so that nothing that a product does not need
-// takes room in the first cache.
-type line struct {
-	quants, halves []byte    // of each group of blocks the quants as they are; the four first halves, then the second ones
-	d, s           []float32 // D and S
-	n8, n80        []int32   // N8 and N80
-	n32            [][2]int32
+// A line is a row of activations as line products read it: what its blocks hold,
+// each part in one piece, so that nothing that a product does not need takes room
+// in the first cache. A part begins at so many times the line's pitch in bytes,
+// the pitch being its blocks, a multiple of unpackGroup.
+const (
+	lineQuants = 0  // all quants
+	lineHalves = 32 // of each group of blocks the four first halves, then the second ones
+	lineD      = 64 // D of each block, and so on
+	lineS      = 68
+	lineN8     = 72
+	lineN80    = 76
+	lineN32    = 80
+	lineWidth  = 88
+)
+
+func lineBytes(pitch int) int { return pitch * lineWidth }
+
+// linePart is where a part of the line of pitch blocks begins in memory.
+func linePart[T any](memory []byte, pitch, part int) *T {
+	return (*T)(unsafe.Pointer(&memory[pitch*part]))
 }
 
-// lineBytes is the size of a line of pitch blocks, a multiple of unpackGroup.
-func lineBytes(pitch int) int { return pitch * (2*quant.BlockSize + 4*4 + 8) }
-
-// lineOf views memory as a line of pitch blocks.
-func lineOf(memory []byte, pitch int) (l line) {
-	l.quants, memory = memory[:pitch*quant.BlockSize], memory[pitch*quant.BlockSize:]
-	l.halves, memory = memory[:pitch*quant.BlockSize], memory[pitch*quant.BlockSize:]
-	l.d, memory = part[float32](memory, pitch)
-	l.s, memory = part[float32](memory, pitch)
-	l.n8, memory = part[int32](memory, pitch)
-	l.n80, memory = part[int32](memory, pitch)
-	l.n32, _ = part[[2]int32](memory, pitch)
-	return l
-}
-
-func part[T any](memory []byte, n int) (first []T, rest []byte) {
-	var zero T
-	return unsafe.Slice((*T)(unsafe.Pointer(&memory[0])), n), memory[n*int(unsafe.Sizeof(zero)):]
-}
-
-// set fills the line from block number from on, the first of a group.
-func (l line) set(from int, blocks []Block) {
+// setLine makes blocks, as many as the line's pitch, a line.
+func setLine(memory []byte, blocks []Block) {
 	const size = quant.BlockSize
+	n := len(blocks)
+	quants, halves := memory[:lineHalves*n], memory[lineHalves*n:lineD*n]
+	d, s := unsafe.Slice(linePart[float32](memory, n, lineD), n), unsafe.Slice(linePart[float32](memory, n, lineS), n)
+	n8, n80 := unsafe.Slice(linePart[int32](memory, n, lineN8), n), unsafe.Slice(linePart[int32](memory, n, lineN80), n)
+	n32 := unsafe.Slice(linePart[[2]int32](memory, n, lineN32), n)
 	for i := range blocks {
-		b, at := &blocks[i], from+i
-		*(*[size]int8)(unsafe.Pointer(&l.quants[at*size])) = b.Q
-		half := at/unpackGroup*unpackGroup*size + at%unpackGroup*size/2
-		*(*[size / 2]int8)(unsafe.Pointer(&l.halves[half])) = [size / 2]int8(b.Q[:])
-		*(*[size / 2]int8)(unsafe.Pointer(&l.halves[half+unpackGroup*size/2])) = [size / 2]int8(b.Q[size/2:])
-		l.d[at], l.s[at], l.n8[at], l.n80[at], l.n32[at] = b.D, b.S, b.N8, b.N80, b.N32
+		b := &blocks[i]
+		*(*[size]int8)(unsafe.Pointer(&quants[i*size])) = b.Q
+		half := (i/unpackGroup*unpackGroup*2 + i%unpackGroup) * size / 2
+		*(*[size / 2]int8)(unsafe.Pointer(&halves[half])) = [size / 2]int8(b.Q[:])
+		*(*[size / 2]int8)(unsafe.Pointer(&halves[half+unpackGroup*size/2])) = [size / 2]int8(b.Q[size/2:])
+		d[i], s[i], n8[i], n80[i], n32[i] = b.D, b.S, b.N8, b.N80, b.N32
 	}
 }
 
@@ -53,11 +50,31 @@ func (l line) set(from int, blocks []Block) {
 // memory, row after row: the order in which a processor reads fastest.
 type lineProduct struct {
 	k      *Variant
-	w      *quant.Matrix
-	x      line
+	t      quant.Type
+	sums   func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
+	quants *byte
+	xd     *float32
+	other  unsafe.Pointer // what Apply reads beside D
 	groups int
-	stride int // bytes from row to row of the quants
 	pitch  int // bytes from row to row of the sums
+}
+
+func (k *Variant) lineProduct(t quant.Type, x *view, groups int) lineProduct {
+	p := lineProduct{k: k, t: t, sums: k.Sums4, quants: linePart[byte](x.lines, x.pitch, lineHalves), groups: groups}
+	p.pitch, p.xd = ceilDiv(groups, 4)*64, linePart[float32](x.lines, x.pitch, lineD)
+	other := lineS
+	switch t {
+	case quant.Q4_0:
+		other = lineN8
+	case quant.Q6_0:
+		p.sums, other = k.Sums6, lineN32
+		p.pitch *= 2 // two sums a block
+	case quant.Q8_0:
+		p.sums, other = k.Sums8, lineN80
+		p.quants = linePart[byte](x.lines, x.pitch, lineQuants)
+	}
+	p.other = unsafe.Pointer(linePart[byte](x.lines, x.pitch, other))
+	return p
 }
 
 // shortRow is up to how many bytes of a row a strip's scales are unpacked between
@@ -70,12 +87,8 @@ const shortRow = 1024
 // blocks would reach beyond the matrix.
 func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32) (done int) {
 	lanes, blocks := e.k.Lanes, w.Cols/quant.BlockSize
-	stride, _ := rowBytes(w)
-	p := lineProduct{k: e.k, w: w, x: lineOf(x.lines, x.pitch), groups: ceilDiv(blocks, unpackGroup), stride: stride}
-	p.pitch = ceilDiv(p.groups, 4) * 64
-	if w.Type == quant.Q6_0 { // two sums a block
-		p.pitch *= 2
-	}
+	stride, _ := rowBytes(w) // of quants
+	p := e.k.lineProduct(w.Type, x, ceilDiv(blocks, unpackGroup))
 	beyond := (p.groups*unpackGroup - blocks) * planeWidths[w.Type].quants
 	s.sums = aligned(s.sums, lanes*p.pitch/4)
 	early := 0 // rows to sum before the scales are unpacked
@@ -83,41 +96,28 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 		early = lanes / 2
 	}
 	for ; rows-done >= lanes && (first+done+lanes)*stride+beyond <= len(w.Quants); done += lanes {
-		p.sum(s, first+done, 0, early)
+		at := (first + done) * stride
+		if early > 0 {
+			p.sums(&w.Quants[at], stride, p.quants, &s.sums[0], p.pitch, early, p.groups)
+		}
 		e.unpackScales(s, 0, w, first+done, lanes)
-		p.sum(s, first+done, early, lanes)
+		p.sums(&w.Quants[at+early*stride], stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups)
 		p.apply(s, &y[done])
 	}
 	return done
 }
 
-// sum sums the blocks of rows from..to-1 of the strip that begins with row first.
-func (p *lineProduct) sum(s *scratch, first, from, to int) {
-	if from == to {
-		return
-	}
-	src, sums := &p.w.Quants[(first+from)*p.stride], &s.sums[from*p.pitch/4]
-	switch p.w.Type {
-	case quant.Q8_0:
-		p.k.Sums8(src, p.stride, &p.x.quants[0], sums, p.pitch, to-from, p.groups)
-	case quant.Q6_0:
-		p.k.Sums6(src, p.stride, &p.x.halves[0], sums, p.pitch, to-from, p.groups)
-	default:
-		p.k.Sums4(src, p.stride, &p.x.halves[0], sums, p.pitch, to-from, p.groups)
-	}
-}
-
 // apply turns a strip's sums into results.
 func (p *lineProduct) apply(s *scratch, y *float32) {
-	sums, d, m, xd := &s.sums[0], &s.d[0], &s.m[0], &p.x.d[0]
-	switch p.w.Type {
+	sums, d, m := &s.sums[0], &s.d[0], &s.m[0]
+	switch p.t {
 	case quant.Q4_0:
-		p.k.Apply4(y, sums, p.pitch, d, xd, &p.x.n8[0], p.groups)
+		p.k.Apply4(y, sums, p.pitch, d, p.xd, (*int32)(p.other), p.groups)
 	case quant.Q8_0:
-		p.k.Apply8(y, sums, p.pitch, d, xd, &p.x.n80[0], p.groups)
+		p.k.Apply8(y, sums, p.pitch, d, p.xd, (*int32)(p.other), p.groups)
 	case quant.Q6_0:
-		p.k.Apply6(y, sums, p.pitch, d, m, xd, &p.x.n32[0][0], p.groups)
+		p.k.Apply6(y, sums, p.pitch, d, m, p.xd, (*int32)(p.other), p.groups)
 	default:
-		p.k.ApplyMin(y, sums, p.pitch, d, m, xd, &p.x.s[0], p.groups)
+		p.k.ApplyMin(y, sums, p.pitch, d, m, p.xd, (*float32)(p.other), p.groups)
 	}
 }
