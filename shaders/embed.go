@@ -19,7 +19,7 @@ var files embed.FS
 var (
 	Plain    = []string{"add_f32", "attention", "copy_f32", "kvstore", "rmsnorm_f32", "rope_f32", "round_f16", "router_f32", "swiglu_f32"}
 	Weighted = []string{"matmul", "experts_up", "experts_down"}
-	Types    = []string{"f32", "f16", "bf16", "q8_0", "q4_1", "q4_0"}
+	Types    = []string{"f32", "f16", "bf16", "q8_0", "q6_0", "q4_1", "q4_0"}
 )
 
 // halves need f16's bits.

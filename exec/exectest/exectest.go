@@ -378,7 +378,7 @@ func (b *bench) together(t *testing.T) {
 // the arithmetic differs.
 func (b *bench) types(t *testing.T) {
 	folder := Testdata("models", "glm4moe")
-	for _, typ := range []quant.Type{quant.F16, quant.BF16, quant.Q8_0, quant.Q4_1, quant.Q4_0} {
+	for _, typ := range []quant.Type{quant.F16, quant.BF16, quant.Q8_0, quant.Q6_0, quant.Q4_1, quant.Q4_0} {
 		t.Run(typ.String(), func(t *testing.T) {
 			store, err := OpenFolder(folder, typ)
 			require.NoError(t, err)

@@ -44,9 +44,10 @@ func (r *recorder) buffer(bytes int64) gpu.Buffer {
 // scratch is a buffer of width numbers a row.
 func (r *recorder) scratch(width int) gpu.Buffer { return r.buffer(int64(4 * width * MaxRows)) }
 
-// filled is a buffer with data in it.
+// filled is a buffer with data in it, up to the end of a vector: kernels read
+// whole ones, and a plane of q6_0 may end in the middle.
 func (r *recorder) filled(data []byte) gpu.Buffer {
-	b := r.buffer(int64(len(data)))
+	b := r.buffer(int64(ceil(len(data), quant.Align) * quant.Align))
 	if r.err != nil {
 		return 0
 	}
