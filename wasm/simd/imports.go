@@ -17,6 +17,9 @@ func productQ4_0(y *float32, ldy int32, q, d *byte, from, to, blocks int32, x *b
 //go:wasmimport kernels q4_1
 func productQ4_1(y *float32, ldy int32, q, d *byte, from, to, blocks int32, x *byte, ldx, n int32, scratch *byte)
 
+//go:wasmimport kernels q6_0
+func productQ6_0(y *float32, ldy int32, q, d *byte, from, to, blocks int32, x *byte, ldx, n int32, scratch *byte)
+
 //go:wasmimport kernels q8_0
 func productQ8_0(y *float32, ldy int32, q, d *byte, from, to, blocks int32, x *byte, ldx, n int32, scratch *byte)
 
@@ -25,6 +28,9 @@ func scratchQ4_0(blocks int32) int32
 
 //go:wasmimport kernels q4_1_scratch
 func scratchQ4_1(blocks int32) int32
+
+//go:wasmimport kernels q6_0_scratch
+func scratchQ6_0(blocks int32) int32
 
 //go:wasmimport kernels q8_0_scratch
 func scratchQ8_0(blocks int32) int32

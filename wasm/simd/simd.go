@@ -151,6 +151,7 @@ var kinds = [...]struct {
 }{
 	{quant.Q4_0, productQ4_0, scratchQ4_0},
 	{quant.Q4_1, productQ4_1, scratchQ4_1},
+	{quant.Q6_0, productQ6_0, scratchQ6_0},
 	{quant.Q8_0, productQ8_0, scratchQ8_0},
 }
 

@@ -8,7 +8,7 @@ type weightType struct {
 	quants, scales int
 }
 
-var types = []weightType{{"q4_0", 16, 2}, {"q4_1", 16, 4}, {"q8_0", 32, 2}}
+var types = []weightType{{"q4_0", 16, 2}, {"q4_1", 16, 4}, {"q6_0", 24, 4}, {"q8_0", 32, 2}}
 
 // Where the parts of a group of activations lie, behind its numbers.
 const (
@@ -16,6 +16,8 @@ const (
 	atS
 	atN8
 	atN80
+	atN32 // of first halves, then of second ones
+	_
 	groupTail
 )
 
@@ -34,7 +36,7 @@ func (g *generator) arrange() {
 	g.line(`(func (export "group_bytes") (result i32) (i32.const %d))`, g.groupBytes())
 	g.line(`(func (export "memory_pages") (result i32) (memory.size))`)
 	g.line(`(func (export "arrange")%s`, params("dst", "x", "blocks"))
-	g.locals("i32", "b", "at", "sum")
+	g.locals("i32", "b", "at", "sum0", "sum1")
 	g.locals("v128", append(numbered("v", 8), "m")...)
 	g.locals("f32", "largest", "d")
 	g.while("blocks", bin("i32.lt_u", get("b"), get("blocks")), func() {
@@ -63,15 +65,11 @@ func (g *generator) arrange() {
 			// 1.5·2^23 has an ulp of 1: the addition rounds to the nearest integer.
 			g.set(v, bin("i32x4.sub", bin("f32x4.add", bin("f32x4.mul", get("%s", v), get("m")), floats(12582912)), ints("0x4b400000")))
 		}
-		sum := get("v0")
-		for i := 1; i < 8; i++ {
-			sum = bin("i32x4.add", sum, get("v%d", i))
-		}
-		g.set("m", sum)
 		ilane := func(i int) string { return fmt.Sprintf("(i32x4.extract_lane %d %s)", i, get("m")) }
-		g.set("sum", bin("i32.add", bin("i32.add", ilane(0), ilane(1)), bin("i32.add", ilane(2), ilane(3))))
 		for half := range 2 {
 			v := func(i int) string { return get("v%d", 4*half+i) }
+			g.set("m", bin("i32x4.add", bin("i32x4.add", v(0), v(1)), bin("i32x4.add", v(2), v(3))))
+			g.set(fmt.Sprint("sum", half), bin("i32.add", bin("i32.add", ilane(0), ilane(1)), bin("i32.add", ilane(2), ilane(3))))
 			g.set("m", bin("i8x16.narrow_i16x8_s", bin("i16x8.narrow_i32x4_s", v(0), v(1)), bin("i16x8.narrow_i32x4_s", v(2), v(3))))
 			if g.relaxed() {
 				for j := range 4 {
@@ -87,10 +85,13 @@ func (g *generator) arrange() {
 			}
 		}
 		tail := g.numberBytes()
+		g.store("i32.store", get("at"), tail+atN32, times(get("sum0"), -32))
+		g.store("i32.store", get("at"), tail+atN32+16, times(get("sum1"), -32))
+		g.set("sum0", bin("i32.add", get("sum0"), get("sum1")))
 		g.store("f32.store", get("at"), tail+atD, get("d"))
-		g.store("f32.store", get("at"), tail+atS, bin("f32.mul", get("d"), "(f32.convert_i32_s "+get("sum")+")"))
-		g.store("i32.store", get("at"), tail+atN8, times(get("sum"), -8))
-		g.store("i32.store", get("at"), tail+atN80, times(get("sum"), -128))
+		g.store("f32.store", get("at"), tail+atS, bin("f32.mul", get("d"), "(f32.convert_i32_s "+get("sum0")+")"))
+		g.store("i32.store", get("at"), tail+atN8, times(get("sum0"), -8))
+		g.store("i32.store", get("at"), tail+atN80, times(get("sum0"), -128))
 		g.line(" ))")
 		g.add("b", 1)
 		g.add("x", 128)
@@ -108,28 +109,85 @@ type operand struct {
 	x    int
 }
 
-// operands of row r, whose words are in locals t{r}_0.. . Those of first count 16
-// times as much as those of second, if there are any.
-func (g *generator) operands(t weightType, r int) (first, second []operand) {
+// A part of a block has an integer sum and a scale of its own: the whole block, or
+// of q6_0 each half.
+type part struct {
+	first, second []operand // of two sums, if there are any of second
+	shift         int       // 2^shift is how much more those of first count
+	offset        int       // where activations have what takes the weights' offset back; 0: they have none
+	scale         int       // 0 or 1, as scaleRead counts
+}
+
+func (p part) operands() []operand { return append(p.first[:len(p.first):len(p.first)], p.second...) }
+
+// parts of row r, whose words are in locals t{r}_0.. .
+func (g *generator) parts(t weightType, r int) []part {
+	word := func(i int) string { return get("t%d_%d", r, i) }
+	if t.name == "q6_0" {
+		return []part{g.sixes(word, 0), g.sixes(word, 1)}
+	}
+	var p part
 	low := func(v string) string { return bin("v128.and", v, shorts("0x000f")) }
 	for i := range t.quants / 4 {
-		w := get("t%d_%d", r, i)
+		w := word(i)
 		switch {
 		case t.quants == 16 && g.relaxed():
-			first = append(first, operand{bin("v128.and", w, bytes(15)), i}, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i + 4})
+			p.first = append(p.first, operand{bin("v128.and", w, bytes(15)), i}, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i + 4})
 		case t.quants == 16:
-			first = append(first, operand{low(w), 2 * i}, operand{low(bin("i16x8.shr_u", w, number(8))), 2*i + 1},
+			p.first = append(p.first, operand{low(w), 2 * i}, operand{low(bin("i16x8.shr_u", w, number(8))), 2*i + 1},
 				operand{low(bin("i16x8.shr_u", w, number(4))), 2 * (i + 4)}, operand{bin("i16x8.shr_u", w, number(12)), 2*(i+4) + 1})
 		case g.Dot == Unsigned:
-			first = append(first, operand{w, i})
+			p.first = append(p.first, operand{w, i})
 		case g.relaxed(): // the second factor has 7 bits: 16·(upper 4) + (lower 4)
-			first = append(first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i})
-			second = append(second, operand{bin("v128.and", w, bytes(15)), i})
+			p.first = append(p.first, operand{bin("v128.and", bin("i16x8.shr_u", w, number(4)), bytes(15)), i})
+			p.second = append(p.second, operand{bin("v128.and", w, bytes(15)), i})
+			p.shift = 4
 		default:
-			first = append(first, operand{bin("i16x8.shr_s", bin("i16x8.shl", w, number(8)), number(8)), 2 * i}, operand{bin("i16x8.shr_s", w, number(8)), 2*i + 1})
+			p.first = append(p.first, operand{bin("i16x8.shr_s", bin("i16x8.shl", w, number(8)), number(8)), 2 * i}, operand{bin("i16x8.shr_s", w, number(8)), 2*i + 1})
 		}
 	}
-	return first, second
+	switch {
+	case t.name == "q4_0":
+		p.offset = atN8
+	case t.name == "q8_0" && g.relaxed():
+		p.offset = atN80
+	}
+	return []part{p}
+}
+
+// sixes is a half of a block of q6_0. Words 0..3 hold nibbles, the second half's in
+// the upper places. The high bits of numbers 4i.. of the first half are in word 4 or
+// 5, as i is even or odd, in the lowest places of its bytes or from i = 2 on in the
+// next, those of the second half four places above.
+func (g *generator) sixes(word func(i int) string, half int) part {
+	splat, places := bytes, []int{0}
+	if !g.relaxed() {
+		splat, places = shorts, []int{0, 8}
+	}
+	p := part{offset: atN32 + 16*half, scale: half}
+	for i := range 4 {
+		for j, place := range places {
+			place += 4 * half
+			low := field(word(i), place, 0, splat(0x0f))
+			high := field(word(4+i%2), place+i/2*2, 4, splat(0x30))
+			p.first = append(p.first, operand{bin("v128.or", low, high), len(places)*(4*half+i) + j})
+		}
+	}
+	if g.Dot == Pairs { // 16 bits hold four products of 63 and an activation, not eight
+		p.first, p.second = p.first[:2], p.first[2:]
+	}
+	return p
+}
+
+// field moves bits of v from one place to another, where mask keeps them.
+func field(v string, from, to int, mask string) string {
+	switch {
+	case from > to:
+		v = bin("i16x8.shr_u", v, number(from-to))
+	case from < to:
+		v = bin("i16x8.shl", v, number(to-from))
+	}
+	return bin("v128.and", v, mask)
 }
 
 // dot adds the product of a vector of weights and one of activations to sum.
@@ -147,30 +205,34 @@ func (g *generator) dot(sum, x, w string) string {
 	return bin(add, sum, bin(op, x, w))
 }
 
-// start is what a block's first sum begins with: the offset of unsigned weights,
-// where that costs nothing.
-func (g *generator) start(t weightType, x string) string {
-	if t.name == "q4_0" && g.Dot != Pairs {
-		return load(x, g.numberBytes()+atN8)
-	}
-	if t.name == "q8_0" && g.Dot == Unsigned {
-		return load(x, g.numberBytes()+atN80)
+// startsWithOffset tells whether a part's sum may begin with the weights' offset,
+// which costs nothing.
+func (g *generator) startsWithOffset(p part) bool {
+	return p.offset > 0 && g.Dot != Pairs && len(p.second) == 0
+}
+
+// start is what a part's first sum begins with.
+func (g *generator) start(p part, x string) string {
+	if g.startsWithOffset(p) {
+		return load(x, g.numberBytes()+p.offset)
 	}
 	return ints(0)
 }
 
-// total is a block's sum after all operands: first, and 16 times that and second
-// where there are second operands.
-func (g *generator) total(t weightType, first, second, x string) string {
+// total is a part's sum after all operands, of its first and its second sum.
+func (g *generator) total(p part, first, second, x string) string {
 	if g.Dot == Pairs {
 		first = "(i32x4.extadd_pairwise_i16x8_s " + first + ")"
 		second = "(i32x4.extadd_pairwise_i16x8_s " + second + ")"
 	}
-	switch {
-	case t.quants == 32 && g.relaxed() && g.Dot != Unsigned:
-		return bin("i32x4.add", bin("i32x4.add", bin("i32x4.shl", first, number(4)), load(x, g.numberBytes()+atN80)), second)
-	case t.name == "q4_0" && g.Dot == Pairs:
-		return bin("i32x4.add", first, load(x, g.numberBytes()+atN8))
+	if p.shift > 0 {
+		first = bin("i32x4.shl", first, number(p.shift))
+	}
+	if p.offset > 0 && !g.startsWithOffset(p) {
+		first = bin("i32x4.add", first, load(x, g.numberBytes()+p.offset))
+	}
+	if len(p.second) > 0 {
+		first = bin("i32x4.add", first, second)
 	}
 	return first
 }
@@ -178,17 +240,18 @@ func (g *generator) total(t weightType, first, second, x string) string {
 // readGroup reads a group of row r, at q{r} and d{r}, into t{r}_i, s{r} and m{r}.
 func (g *generator) readGroup(t weightType, r int) {
 	q, d := get("q%d", r), get("d%d", r)
-	for part := range t.quants / 16 {
+	for from := 0; from < t.quants; from += 16 {
+		at := min(from, t.quants-16) // of 24 bytes, the last vector holds two words again
 		for b := range 4 {
-			g.set(fmt.Sprint("v", b), load(q, b*t.quants+16*part))
+			g.set(fmt.Sprint("v", b), load(q, b*t.quants+at))
 		}
 		g.transpose("v")
-		for i := range 4 {
+		for i := (from - at) / 4; i < 4; i++ {
 			w := get("v%d", i)
 			if t.quants == 32 && g.relaxed() {
 				w = bin("v128.xor", w, bytes(-128))
 			}
-			g.set(fmt.Sprintf("t%d_%d", r, 4*part+i), w)
+			g.set(fmt.Sprintf("t%d_%d", r, at/4+i), w)
 		}
 	}
 	switch t.name {
@@ -196,7 +259,7 @@ func (g *generator) readGroup(t weightType, r int) {
 		g.set(fmt.Sprint("s", r), halves("(v128.load16x4_s "+d+")"))
 	case "q4_0":
 		g.set(fmt.Sprint("s", r), normalHalfBits(bin("i32x4.shl", "(v128.load16x4_s "+d+")", number(13))))
-	default: // scale, minimum, scale, minimum …
+	default: // scale, minimum, scale, minimum … or two scales
 		g.set("v0", load(d, 0))
 		g.set(fmt.Sprint("s", r), normalHalfBits(bin("i32x4.shr_s", bin("i32x4.shl", get("v0"), number(16)), number(3))))
 		g.set(fmt.Sprint("m", r), normalHalfBits(bin("i32x4.shr_s", get("v0"), number(3))))
@@ -211,19 +274,23 @@ func (g *generator) groupLocals(t weightType, rows int) {
 	g.locals("v128", append(numbered("s", rows), numbered("m", rows)...)...)
 }
 
-// accumulate adds a group's sums to the results.
-func (g *generator) accumulate(t weightType, rows, cols int, scale, minimum func(r int) string) {
-	for r := range rows {
+// accumulate adds a part's sums in a group, of rows from the first on, to the results.
+func (g *generator) accumulate(t weightType, p part, first, rows, cols int, scale func(r, number int) string) {
+	for r := first; r < first+rows; r++ {
 		for c := range cols {
 			a := fmt.Sprintf("a%d_%d", r, c)
 			x := get("x%d", c)
-			g.set(a, g.madd(bin("f32x4.mul", scale(r), load(x, g.numberBytes()+atD)), fmt.Sprintf("(f32x4.convert_i32x4_s %s)", get("i%d_%d", r, c)), get("%s", a)))
+			g.set(a, g.madd(bin("f32x4.mul", scale(r, p.scale), load(x, g.numberBytes()+atD)), fmt.Sprintf("(f32x4.convert_i32x4_s %s)", get("i%d_%d", r, c)), get("%s", a)))
 			if t.name == "q4_1" {
-				g.set(a, g.madd(minimum(r), load(x, g.numberBytes()+atS), get("%s", a)))
+				g.set(a, g.madd(scale(r, 1), load(x, g.numberBytes()+atS), get("%s", a)))
 			}
 		}
 	}
 }
+
+// scaleRead is what readGroup has read of row r: 0 is its scale, 1 its minimum or
+// second scale.
+func scaleRead(r, number int) string { return get("%s%d", []string{"s", "m"}[number], r) }
 
 func (g *generator) results(rows, cols int) {
 	for c := range cols {
@@ -251,15 +318,17 @@ func (g *generator) columns(t weightType, cols int) {
 	}
 	g.groupLocals(t, 1)
 	g.sumLocals(1, cols)
-	first, second := g.operands(t, 0)
-	g.locals("v128", numbered("w", len(first)+len(second))...)
+	parts := g.parts(t, 0)
+	g.locals("v128", numbered("w", len(parts[0].operands()))...)
 	for c := 1; c < cols; c++ {
 		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
 	}
 	g.while("group", bin("i32.gt_s", get("blocks"), number(0)), func() {
 		g.readGroup(t, 0)
-		g.directColumns(t, cols)
-		g.accumulate(t, 1, cols, func(int) string { return get("s0") }, func(int) string { return get("m0") })
+		for _, p := range parts {
+			g.directColumns(p, cols)
+			g.accumulate(t, p, 0, 1, cols, scaleRead)
+		}
 		g.add("q0", 4*t.quants)
 		g.add("d0", 4*t.scales)
 		for c := range cols {
@@ -289,9 +358,12 @@ func (g *generator) rowsApart(t weightType) {
 		for pair := 0; pair < streams; pair += 2 { // what a pair's rows need fits the registers
 			g.readGroup(t, pair)
 			g.readGroup(t, pair+1)
-			g.pairSums(t, pair)
+			second := g.parts(t, pair+1)
+			for i, p := range g.parts(t, pair) {
+				g.pairSums([2]part{p, second[i]}, pair)
+				g.accumulate(t, p, pair, 2, 1, scaleRead)
+			}
 		}
-		g.accumulate(t, streams, 1, func(r int) string { return get("s%d", r) }, func(r int) string { return get("m%d", r) })
 		for r := range streams {
 			g.add(fmt.Sprint("q", r), 4*t.quants)
 			g.add(fmt.Sprint("d", r), 4*t.scales)
@@ -307,15 +379,11 @@ func (g *generator) rowsApart(t weightType) {
 
 // pairSums reads each vector of activations once for two rows. Two chains of sums
 // a row hide what an addition takes.
-func (g *generator) pairSums(t weightType, pair int) {
+func (g *generator) pairSums(parts [2]part, pair int) {
 	x := get("x0")
-	var first, second [2][]operand
-	for r := range 2 {
-		first[r], second[r] = g.operands(t, pair+r)
-	}
-	for i, o := range first[0] {
+	for i, o := range parts[0].first {
 		g.set("v0", load(x, 16*o.x))
-		for r := range 2 {
+		for r, p := range parts {
 			sum := fmt.Sprintf("i%d_0", pair+r)
 			before := get("%s", sum)
 			if i%2 == 1 {
@@ -324,56 +392,66 @@ func (g *generator) pairSums(t weightType, pair int) {
 			}
 			switch i {
 			case 0:
-				before = g.start(t, x)
+				before = g.start(p, x)
 			case 1:
 				before = ints(0)
 			}
-			g.set(sum, g.dot(before, get("v0"), first[r][i].expr))
-			if len(second[0]) > 0 {
-				low := fmt.Sprint("u", r+2)
-				before := get("%s", low)
-				if i == 0 {
-					before = ints(0)
-				}
-				g.set(low, g.dot(before, get("v0"), second[r][i].expr))
+			g.set(sum, g.dot(before, get("v0"), p.first[i].expr))
+		}
+		if len(parts[0].second) == 0 {
+			continue
+		}
+		if other := parts[0].second[i].x; other != o.x {
+			g.set("v0", load(x, 16*other))
+		}
+		for r, p := range parts {
+			low := fmt.Sprint("u", r+2)
+			before := get("%s", low)
+			if i == 0 {
+				before = ints(0)
 			}
+			g.set(low, g.dot(before, get("v0"), p.second[i].expr))
 		}
 	}
-	for r := range 2 {
+	for r, p := range parts {
 		sum := fmt.Sprintf("i%d_0", pair+r)
 		add := "i32x4.add"
 		if g.Dot == Pairs {
 			add = "i16x8.add"
 		}
-		g.set(sum, g.total(t, bin(add, get("%s", sum), get("u%d", r)), get("u%d", r+2), x))
+		g.set(sum, g.total(p, bin(add, get("%s", sum), get("u%d", r)), get("u%d", r+2), x))
 	}
 }
 
-// directColumns makes a row's operands once for all columns.
-func (g *generator) directColumns(t weightType, cols int) {
-	first, second := g.operands(t, 0)
-	for i, o := range append(first, second...) {
+// directColumns makes a part's operands once for all columns.
+func (g *generator) directColumns(p part, cols int) {
+	for i, o := range p.operands() {
 		g.set(fmt.Sprint("w", i), o.expr)
 	}
 	for c := range cols {
 		x := get("x%d", c)
-		sum, low := g.start(t, x), ints(0)
-		for i, o := range first {
+		sum, low := g.start(p, x), ints(0)
+		for i, o := range p.first {
 			sum = g.dot(sum, load(x, 16*o.x), get("w%d", i))
 		}
-		for i, o := range second {
-			low = g.dot(low, load(x, 16*o.x), get("w%d", len(first)+i))
+		for i, o := range p.second {
+			low = g.dot(low, load(x, 16*o.x), get("w%d", len(p.first)+i))
 		}
-		g.set(fmt.Sprintf("i0_%d", c), g.total(t, sum, low, x))
+		g.set(fmt.Sprintf("i0_%d", c), g.total(p, sum, low, x))
 	}
 }
 
 // Pairs of rows in scratch memory: of each group the operands of both, one of
-// the first row and one of the second, then both rows' scales and minimums.
+// the first row and one of the second, then both rows' scales, then their minimums
+// or second scales.
 
-func (g *generator) pairBytes(t weightType) int {
-	first, second := g.operands(t, 0)
-	return 32*(len(first)+len(second)) + 64
+func (g *generator) pairBytes(t weightType) int { return 32*g.operandCount(t) + 64 }
+
+func (g *generator) operandCount(t weightType) (n int) {
+	for _, p := range g.parts(t, 0) {
+		n += len(p.operands())
+	}
+	return n
 }
 
 // unpack writes a pair: unpack(dst, q, d, blocks).
@@ -387,14 +465,15 @@ func (g *generator) unpack(t weightType) {
 	g.while("group", bin("i32.gt_s", get("b"), number(0)), func() {
 		for r := range 2 {
 			g.readGroup(t, r)
-			first, second := g.operands(t, r)
-			all := append(first, second...)
-			for i, o := range all {
-				g.store("v128.store", get("dst"), 32*i+16*r, o.expr)
+			at := 16 * r
+			for _, p := range g.parts(t, r) {
+				for _, o := range p.operands() {
+					g.store("v128.store", get("dst"), at, o.expr)
+					at += 32
+				}
 			}
-			g.store("v128.store", get("dst"), 32*len(all)+16*r, get("s%d", r))
-			if t.name == "q4_1" {
-				g.store("v128.store", get("dst"), 32*len(all)+32+16*r, get("m%d", r))
+			for number := range t.scales / 2 {
+				g.store("v128.store", get("dst"), at+32*number, scaleRead(r, number))
 			}
 			g.add(fmt.Sprint("q", r), 4*t.quants)
 			g.add(fmt.Sprint("d", r), 4*t.scales)
@@ -419,38 +498,14 @@ func (g *generator) tile(t weightType, cols int) {
 	for c := 1; c < cols; c++ {
 		g.set(fmt.Sprint("x", c), bin("i32.add", get("x%d", c-1), get("ldx")))
 	}
-	first, second := g.operands(t, 0)
-	n := len(first) + len(second)
+	scale := func(r, number int) string { return load(get("w"), 32*(g.operandCount(t)+number)+16*r) }
 	g.while("group", bin("i32.gt_s", get("blocks"), number(0)), func() {
-		for c := range cols {
-			for r := range 2 {
-				g.set(fmt.Sprintf("i%d_%d", r, c), g.start(t, get("x%d", c)))
-			}
+		at := 0
+		for _, p := range g.parts(t, 0) {
+			g.tileSums(p, at, cols)
+			g.accumulate(t, p, 0, 2, cols, scale)
+			at += 32 * len(p.operands())
 		}
-		for i, o := range append(first, second...) {
-			sums := "i%d_%d"
-			if i >= len(first) {
-				sums = "j%d_%d"
-			}
-			g.set("w0", load(get("w"), 32*i))
-			g.set("w1", load(get("w"), 32*i+16))
-			for c := range cols {
-				g.set("v", load(get("x%d", c), 16*o.x))
-				for r := range 2 {
-					before := get(sums, r, c)
-					if i == len(first) {
-						before = ints(0)
-					}
-					g.set(fmt.Sprintf(sums, r, c), g.dot(before, get("v"), get("w%d", r)))
-				}
-			}
-		}
-		for c := range cols {
-			for r := range 2 {
-				g.set(fmt.Sprintf("i%d_%d", r, c), g.total(t, get("i%d_%d", r, c), get("j%d_%d", r, c), get("x%d", c)))
-			}
-		}
-		g.accumulate(t, 2, cols, func(r int) string { return load(get("w"), 32*n+16*r) }, func(r int) string { return load(get("w"), 32*n+32+16*r) })
 		g.add("w", g.pairBytes(t))
 		for c := range cols {
 			g.add(fmt.Sprint("x", c), g.groupBytes())
@@ -459,6 +514,38 @@ func (g *generator) tile(t weightType, cols int) {
 	})
 	g.results(2, cols)
 	g.line(")")
+}
+
+// tileSums are the sums of a part whose operands lie at w + at.
+func (g *generator) tileSums(p part, at, cols int) {
+	for c := range cols {
+		for r := range 2 {
+			g.set(fmt.Sprintf("i%d_%d", r, c), g.start(p, get("x%d", c)))
+		}
+	}
+	for i, o := range p.operands() {
+		sums := "i%d_%d"
+		if i >= len(p.first) {
+			sums = "j%d_%d"
+		}
+		g.set("w0", load(get("w"), at+32*i))
+		g.set("w1", load(get("w"), at+32*i+16))
+		for c := range cols {
+			g.set("v", load(get("x%d", c), 16*o.x))
+			for r := range 2 {
+				before := get(sums, r, c)
+				if i == len(p.first) {
+					before = ints(0)
+				}
+				g.set(fmt.Sprintf(sums, r, c), g.dot(before, get("v"), get("w%d", r)))
+			}
+		}
+	}
+	for c := range cols {
+		for r := range 2 {
+			g.set(fmt.Sprintf("i%d_%d", r, c), g.total(p, get("i%d_%d", r, c), get("j%d_%d", r, c), get("x%d", c)))
+		}
+	}
 }
 
 const (

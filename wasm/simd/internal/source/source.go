@@ -14,7 +14,8 @@
 //	relaxed  8 vectors: vector j holds numbers 4j..4j+3 of each block, as int8
 //	plain   16 vectors: 2j holds numbers 4j and 4j+2 of each block, 2j+1 numbers
 //	         4j+1 and 4j+3, as int16
-//	then     D (float32), D·ΣQ (float32), -8·ΣQ (int32), -128·ΣQ (int32) of each block
+//	then     D (float32), D·ΣQ (float32), -8·ΣQ, -128·ΣQ, and -32·ΣQ of both halves
+//	         (int32) of each block
 //
 // Blocks that fill the last group are zeros; what weights lie there counts
 // nothing, so rows of weights may be read a little beyond their end.
@@ -22,6 +23,8 @@
 // # Products
 //
 //	acc[lane] += d_w[lane]·d_x[lane] · Σ q_w·q_x      group after group, then the lanes' sum
+//
+// of q6_0, whose blocks have two scales, half after half.
 //
 // One row of activations is multiplied with four rows of weights at a time as
 // they lie in memory; up to four with one; more with pairs of rows that are
@@ -195,7 +198,7 @@ func halfBits(shifted string) string {
 }
 
 // normalHalfBits is halfBits for what is seldom subnormal, such as scales of four
-// bits: weights of such a block are below 0.001.
+// or six bits: weights of such a block are below 0.002.
 func normalHalfBits(shifted string) string {
 	return bin("f32x4.mul", bin("v128.and", shifted, ints("0x8fffe000")), floats("0x1p112"))
 }
