@@ -9,10 +9,12 @@ import (
 	"github.com/gogpu/naga"
 	"github.com/stretchr/testify/require"
 
+	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shaders"
 )
 
-// Every kernel compiles natively, so that a slip shows without a browser.
+// Every kernel compiles natively, for every type of weights, so that a slip shows
+// without a browser.
 func TestCompile(t *testing.T) {
 	compile := func(operation, weights string) {
 		for _, lanes := range shaders.Lanes {
@@ -28,8 +30,8 @@ func TestCompile(t *testing.T) {
 		compile(operation, "")
 	}
 	for _, operation := range shaders.Weighted {
-		for _, weights := range shaders.Types {
-			compile(operation, weights)
+		for _, weights := range quant.Types() {
+			compile(operation, weights.String())
 		}
 	}
 }
