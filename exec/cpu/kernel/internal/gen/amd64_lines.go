@@ -39,7 +39,7 @@ func (g *amd64) sums(kind string) {
 	g.load("rows", "DX")
 	n, weights := g.t.lineGroups(), map[string]int{"sums4": 64, "sums6": 96, "sums8": 128}[kind] // bytes of a group
 	const acts = 4 * 32
-	if !g.t.vnni {
+	if !g.t.vnni || kind != "sums8" {
 		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
 	}
 	line := g.lineBytes
@@ -225,13 +225,16 @@ func (g *amd64) lineSixes(i int) {
 // storeSums adds up the dwords of each block, of q6_0 of each half, and stores the
 // sums.
 func (g *amd64) storeSums(kind string) {
-	g.addFours(4, 0)
 	switch kind {
+	case "sums4":
+		g.packFours(4, 0, kind)
 	case "sums6":
+		g.packFours(4, 0, kind)
 		g.p("%s %s, (R10)", g.vmov(), g.v(0))
 		g.p("ADDQ $%d, R10", g.t.bytes())
-		g.addFours(8, 0)
+		g.packFours(8, 0, kind)
 	case "sums8":
+		g.addFours(4, 0)
 		g.addFours(8, 4)
 		if g.t.wide() {
 			g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
@@ -244,6 +247,25 @@ func (g *amd64) storeSums(kind string) {
 	}
 	g.p("%s %s, (R10)", g.vmov(), g.v(0))
 	g.p("ADDQ $%d, R10", g.t.bytes())
+}
+
+// packFours is addFours for sums that fit 16 bits: eight products of a nibble and an
+// int8 are at most 15360, two such sums 30720; four products of six bits are at most
+// 32256. It uses to..to+2.
+func (g *amd64) packFours(from, to int, kind string) {
+	three := func(op string, a, b, to int) { g.p("%s %s, %s, %s", op, g.v(b), g.v(a), g.v(to)) }
+	three("VPACKSSDW", from, from+1, to)
+	three("VPACKSSDW", from+2, from+3, to+1)
+	three("VPMADDWD", to, 14, to)
+	three("VPMADDWD", to+1, 14, to+1)
+	if kind == "sums4" {
+		three("VPACKSSDW", to, to+1, to)
+		three("VPMADDWD", to, 14, to)
+		return
+	}
+	g.p("VSHUFPS $0x88, %s, %s, %s", g.v(to+1), g.v(to), g.v(to+2))
+	g.p("VSHUFPS $0xdd, %s, %s, %s", g.v(to+1), g.v(to), g.v(to))
+	three("VPADDD", to, to+2, to)
 }
 
 // addFours leaves in dword i of each lane of register to the sum of that lane in
