@@ -148,3 +148,23 @@ func TestMixedBlocks(t *testing.T) {
 	require.Less(t, e, 4e-3)
 	require.Greater(t, e, 1e-5, "it does lose something")
 }
+
+// Going back to GGUF, a store's q6_0 becomes Q8_0, which its readers know.
+func TestMixedBlocksBackToGGUF(t *testing.T) {
+	ctx, store := context.Background(), t.TempDir()
+	_, err := convert.Convert(ctx, mixed(t), store, convert.Options{})
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "back.gguf")
+	report, err := convert.ToGGUF(ctx, store, path, convert.Options{})
+	require.NoError(t, err)
+	require.Positive(t, report.Types["Q4_1"])
+	require.Positive(t, report.Types["Q8_0"])
+	require.Len(t, report.Types, 3, "and F32 for norms: %v", report.Types)
+	back, err := exectest.OpenGGUF(path, quant.F32)
+	require.NoError(t, err)
+	tokens := []int32{1, 200, 17, 383, 0, 64}
+	require.Less(t, exectest.RelativeL2(wholeLogits(t, back, tokens), wholeLogits(t, open(t, store), tokens)), 1e-2)
+
+	_, err = convert.ToGGUF(ctx, store, path, convert.Options{Weights: "q6_0"})
+	require.ErrorContains(t, err, "GGUF has no q6_0: use --weights q8_0")
+}

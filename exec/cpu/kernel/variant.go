@@ -81,7 +81,7 @@ type Variant struct {
 	// and Dot. Sums writes for rows that lie stride bytes apart the integer sum of
 	// each block, of q6_0 of each half, sixteen to a vector of 64 bytes in an order
 	// that Apply knows, pitch bytes from row to row; x is a line's halves, for Sums8
-	// its quants. Apply scales the sums of Lanes rows and adds them up. xd, xn and
+	// the blocks. Apply scales the sums of Lanes rows and adds them up. xd, xn and
 	// xs are a line's scales, what takes the weights' offset back, and scaled sums.
 	Sums4, Sums6, Sums8 func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
 	Apply4, Apply8      func(y *float32, sums *int32, pitch int, d, xd *float32, xn *int32, groups int)

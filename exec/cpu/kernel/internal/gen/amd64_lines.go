@@ -37,8 +37,7 @@ func (g *amd64) sums(kind string) {
 	g.load("stride", "R12")
 	g.load("sums", "R9")
 	g.load("rows", "DX")
-	n, weights := g.t.lineGroups(), map[string]int{"sums4": 64, "sums6": 96, "sums8": 128}[kind] // bytes of a group
-	const acts = 4 * 32
+	n, weights, acts := g.t.lineGroups(), 64, 4*32 // bytes of a group
 	if !g.t.vnni || kind != "sums8" {
 		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
 	}
@@ -48,10 +47,11 @@ func (g *amd64) sums(kind string) {
 		line = g.lineNibbles
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 	case "sums6":
-		line = g.lineSixes
+		line, weights = g.lineSixes, 96
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 		g.sixesConstants()
 	default:
+		weights, acts = 128, 4*blockBytes
 		if g.t.vnni {
 			g.broadcast(g.everywhere("sign8", 0x80808080), 15)
 		}
@@ -127,13 +127,17 @@ func (g *amd64) lineBytes(i int) {
 		if at%64 == 0 {
 			g.p("PREFETCHT0 %d(SI)", lineAhead+128*i+at)
 		}
+		block := 4*i + at/32
+		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
+		if g.t.wide() {
+			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
+		}
 		if g.t.vnni {
 			g.p("VPXORD %d(SI), Z15, Z0", 128*i+at)
 			g.zero(sum)
-			g.p("VPDPBUSD %d(DI), Z0, Z%d", 128*i+at, sum)
+			g.p("VPDPBUSD Z1, Z0, Z%d", sum)
 			continue
 		}
-		g.p("%s %d(DI), %s", g.vmov(), 128*i+at, g.v(1))
 		g.p("%s %d(SI), %s", g.vmov(), 128*i+at, g.v(0))
 		if g.t.wide() {
 			g.p("VPMOVB2M Z0, K1")

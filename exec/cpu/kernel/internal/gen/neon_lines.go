@@ -45,7 +45,9 @@ func (g *arm64) sums(kind, isa string) {
 		g.p("FMOVQ F%d, %d(R9)", 4*i, 16*i)
 	}
 	g.p("ADD $%d, R7", weights)
-	g.p("ADD $128, R8")
+	if kind != "sums8" { // which goes from block to block
+		g.p("ADD $128, R8")
+	}
 	g.p("ADD $%d, R9", 16*sums)
 	g.p("SUBS $1, R6")
 	g.p("BNE next")
@@ -90,7 +92,8 @@ func (g *arm64) lineSixes(isa string) {
 func (g *arm64) lineBytes(isa string) {
 	for b := range 4 {
 		g.p("FLDPQ %d(R7), (F16, F17)", 32*b)
-		g.p("FLDPQ %d(R8), (F20, F21)", 32*b)
+		g.p("FLDPQ (R8), (F20, F21)")
+		g.p("ADD $%d, R8", blockBytes)
 		g.sumOf(isa, b, 1, [2]int{16, 20}, [2]int{17, 21})
 	}
 }
