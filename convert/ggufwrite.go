@@ -169,9 +169,6 @@ func (e *export) typeOf(t *model.GGUFTensor) (quant.Foreign, error) {
 		if !ok {
 			return 0, fmt.Errorf("type %v cannot be read", f)
 		}
-		if widest == 0 {
-			widest = native
-		}
 		widest = quant.Common(widest, native)
 	}
 	return widest.Foreign(), nil

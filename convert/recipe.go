@@ -63,9 +63,6 @@ func (s *source) nearest(t model.Tensor) (quant.Type, error) {
 		if !ok {
 			return 0, fmt.Errorf("tensor %s: type %v cannot be read", p.Source, f)
 		}
-		if best == 0 {
-			best = native
-		}
 		best = quant.Common(best, native)
 	}
 	return best, nil

@@ -142,16 +142,21 @@ func worst(x []float32) int {
 // the compiler from fusing them). They return false when the scale is not
 // finite, which it is not as soon as a number is not.
 
+// largest returns the bits of the number of largest magnitude, and of that magnitude.
+func largest(x []float32) (top, magnitude uint32) {
+	for _, v := range x {
+		bits := math.Float32bits(v)
+		if m := bits & 0x7fffffff; m > magnitude {
+			magnitude, top = m, bits
+		}
+	}
+	return top, magnitude
+}
+
 // encodeQ4_0 scales by the number of largest magnitude, which becomes -8: of
 // the sixteen levels, the one without a counterpart is so always used.
 func encodeQ4_0(q *[16]byte, scale []byte, x *[BlockSize]float32) bool {
-	var top, highest uint32 // bits of that number, of its magnitude
-	for _, v := range x {
-		bits := math.Float32bits(v)
-		if magnitude := bits & 0x7fffffff; magnitude > highest {
-			highest, top = magnitude, bits
-		}
-	}
+	top, highest := largest(x[:])
 	d := math.Float32frombits(top) / -8
 	inverse := inverseOf(d)
 	h := F32ToF16(d)
@@ -196,14 +201,8 @@ func encodeQ6_0(q *[24]byte, scales []byte, x *[BlockSize]float32) bool {
 	var levels [BlockSize]byte
 	ok := true
 	for h := range 2 {
-		var top, highest uint32
 		part := x[16*h : 16*h+16]
-		for _, v := range part {
-			bits := math.Float32bits(v)
-			if magnitude := bits & 0x7fffffff; magnitude > highest {
-				highest, top = magnitude, bits
-			}
-		}
+		top, highest := largest(part)
 		d := math.Float32frombits(top) / -32
 		inverse := inverseOf(d)
 		f16 := F32ToF16(d)

@@ -174,7 +174,7 @@ func TestQ6_0Widens(t *testing.T) {
 // Of two types one that holds both's numbers is chosen.
 func TestCommon(t *testing.T) {
 	for _, c := range []struct{ a, b, want Type }{
-		{Q4_0, Q4_0, Q4_0}, {Q4_0, Q4_1, Q4_1}, {Q6_0, Q6_0, Q6_0}, {Q6_0, Q4_1, Q8_0}, {Q4_0, Q6_0, Q8_0}, {Q8_0, Q6_0, Q8_0}, {F16, Q6_0, F16}, {Q4_1, F32, F32},
+		{Q4_0, Q4_0, Q4_0}, {Q4_0, Q4_1, Q4_1}, {Q6_0, Q6_0, Q6_0}, {Q6_0, Q4_1, Q8_0}, {Q4_0, Q6_0, Q8_0}, {Q8_0, Q6_0, Q8_0}, {F16, Q6_0, F16}, {Q4_1, F32, F32}, {0, Q6_0, Q6_0},
 	} {
 		require.Equal(t, c.want, Common(c.a, c.b))
 		require.Equal(t, c.want, Common(c.b, c.a))

@@ -69,51 +69,41 @@ func (m Matrix) RepackRows(first int, f Foreign, src []byte) error {
 // m.Type.Foreign(): as many rows as dst has room for. q6_0 is rounded to Q8_0 with
 // the scale of least error; the others only move.
 func (m Matrix) Interleave(first int, dst []byte) error {
-	if m.Type == Q6_0 {
-		return m.widen(first, dst)
-	}
-	quants, scales := m.Type.QuantsRowBytes(m.Cols), m.Type.ScalesRowBytes(m.Cols)
-	size := quants + scales
-	if size == 0 {
-		return nil
+	size, err := m.Type.Foreign().RowBytes(m.Cols)
+	if err != nil || size == 0 {
+		return err
 	}
 	rows := len(dst) / size
 	if first < 0 || rows*size != len(dst) || rows > m.Rows-first {
 		return fmt.Errorf("write %d bytes of %v from row %d of %d × %d: want whole rows of %d bytes", len(dst), m.Type, first, m.Rows, m.Cols, size)
 	}
-	if scales == 0 {
-		copy(dst, m.Quants[first*size:(first+rows)*size])
+	m = m.RowRange(first, rows)
+	switch {
+	case m.Type == Q6_0:
+		return m.widen(first, dst)
+	case !m.Type.Quantised():
+		copy(dst, m.Quants)
 		return nil
 	}
-	blocks := rows * m.Cols / BlockSize
-	q, s := quants/(m.Cols/BlockSize), scales/(m.Cols/BlockSize)
-	from, to := m.Quants[first*quants:], m.Scales[first*scales:]
-	for b := range blocks {
+	q, s := m.Type.QuantsRowBytes(BlockSize), m.Type.ScalesRowBytes(BlockSize)
+	for b := range rows * m.Cols / BlockSize {
 		block := dst[b*(q+s):][:q+s]
-		copy(block[:s], to[b*s:])
-		copy(block[s:], from[b*q:])
+		copy(block[:s], m.Scales[b*s:])
+		copy(block[s:], m.Quants[b*q:])
 	}
 	return nil
 }
 
-// widen is Interleave for q6_0.
+// widen writes all of m, q6_0, as Q8_0; first is the number of its first row, for errors.
 func (m Matrix) widen(first int, dst []byte) error {
 	const block = 34 // bytes of Q8_0: f16 d, 32 int8
-	size := m.Cols / BlockSize * block
-	if size == 0 {
-		return nil
-	}
-	rows := len(dst) / size
-	if first < 0 || rows*size != len(dst) || rows > m.Rows-first {
-		return fmt.Errorf("write %d bytes of %v from row %d of %d × %d: want whole rows of %d bytes", len(dst), m.Type, first, m.Rows, m.Cols, size)
-	}
 	var x [BlockSize]float32
-	for r := first; r < first+rows; r++ {
+	for r := range m.Rows {
 		q, s := m.quantsRow(r), m.scalesRow(r)
 		for b := range m.Cols / BlockSize {
 			m.block(&x, q, s, b)
 			if !fitQ8_0((*[32]byte)(dst[2:]), dst[:2], &x, steps{half(s[4*b:]), half(s[4*b+2:])}) {
-				return &NotFiniteError{m.Type, r, b*BlockSize + worst(x[:]), x[worst(x[:])]}
+				return &NotFiniteError{m.Type, first + r, b*BlockSize + worst(x[:]), x[worst(x[:])]}
 			}
 			dst = dst[block:]
 		}

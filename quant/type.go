@@ -75,8 +75,11 @@ var typeInfos = map[Type]typeInfo{
 func Types() []Type { return []Type{F32, F16, BF16, Q8_0, Q6_0, Q4_1, Q4_0} }
 
 // Common returns the type that holds numbers of both best: the wider one, or q8_0
-// where neither's levels are among the other's.
+// where neither's levels are among the other's. The zero Type has none.
 func Common(a, b Type) Type {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
 	wide := func(t Type) int { return t.QuantsRowBytes(BlockSize) + t.ScalesRowBytes(BlockSize) }
 	if wide(a) < wide(b) {
 		a, b = b, a

@@ -123,11 +123,10 @@ func (g *amd64) lineNibbles(i int) {
 // 16 bits.
 func (g *amd64) lineBytes(i int) {
 	for at := 0; at < 128; at += g.t.bytes() {
-		sum := 4 + (128*i+at)/g.t.bytes()
+		sum, block := 4+(128*i+at)/g.t.bytes(), 4*i+at/32
 		if at%64 == 0 {
 			g.p("PREFETCHT0 %d(SI)", lineAhead+128*i+at)
 		}
-		block := 4*i + at/32
 		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
 		if g.t.wide() {
 			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
