@@ -2,6 +2,8 @@
 
 package kernel
 
+import "unsafe"
+
 //go:noescape
 func dot4AVX512VNNI_1(y *float32, ldy int, w *byte, d *float32, x *Block, ldx int, blocks int)
 
@@ -672,16 +674,16 @@ func sums6AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, row
 func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
 func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
@@ -693,16 +695,16 @@ func sums6AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows in
 func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
 func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
@@ -714,16 +716,16 @@ func sums6AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int,
 func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)

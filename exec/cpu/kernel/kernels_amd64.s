@@ -36578,14 +36578,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply4AVX512VNNI(SB), NOSPLIT, $0-56
+// func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply4AVX512VNNI(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	LEAQ (R9)(R12*4), R10
@@ -36789,14 +36789,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+// func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·apply6AVX512VNNI(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xn+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
@@ -36998,14 +36998,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply8AVX512VNNI(SB), NOSPLIT, $0-56
+// func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply8AVX512VNNI(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	LEAQ (R9)(R12*4), R10
@@ -37209,14 +37209,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+// func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·applyMinAVX512VNNI(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xs+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
@@ -38007,14 +38007,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply4AVX512(SB), NOSPLIT, $0-56
+// func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply4AVX512(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	LEAQ (R9)(R12*4), R10
@@ -38218,14 +38218,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+// func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·apply6AVX512(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xn+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
@@ -38427,14 +38427,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply8AVX512(SB), NOSPLIT, $0-56
+// func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply8AVX512(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	LEAQ (R9)(R12*4), R10
@@ -38622,14 +38622,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+// func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·applyMinAVX512(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xs+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
@@ -39320,14 +39320,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply4AVX2(SB), NOSPLIT, $0-56
+// func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply4AVX2(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
@@ -39435,14 +39435,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+// func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·apply6AVX2(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xn+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
@@ -39550,14 +39550,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply8AVX2(SB), NOSPLIT, $0-56
+// func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply8AVX2(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
-	MOVQ xd+32(FP), DI
-	MOVQ xn+40(FP), SI
-	MOVQ groups+48(FP), CX
+	MOVQ xd+40(FP), DI
+	MOVQ x+48(FP), SI
+	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
@@ -39649,14 +39649,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+// func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·applyMinAVX2(SB), NOSPLIT, $0-64
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
 	MOVQ m+32(FP), BX
 	MOVQ xd+40(FP), DI
-	MOVQ xs+48(FP), SI
+	MOVQ x+48(FP), SI
 	MOVQ groups+56(FP), CX
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9

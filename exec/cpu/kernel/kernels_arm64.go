@@ -2,6 +2,8 @@
 
 package kernel
 
+import "unsafe"
+
 //go:noescape
 func unpack4NEON(dst *byte, src *byte, stride int, groups int)
 
@@ -285,16 +287,16 @@ func sums8NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int,
 func sums8NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4NEON(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply8NEON(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
+func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
 func decodeF16NEON(dst *float32, src *uint16, n int)

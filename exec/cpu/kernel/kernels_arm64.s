@@ -14186,12 +14186,12 @@ next:
 	BNE row
 	RET
 
-// func apply4NEON(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply4NEON(SB), NOSPLIT, $0-56
+// func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply4NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
-	MOVD xd+32(FP), R1
-	MOVD xn+40(FP), R2
-	MOVD groups+48(FP), R6
+	MOVD xd+40(FP), R1
+	MOVD x+48(FP), R2
+	MOVD groups+56(FP), R6
 	MOVD sums+8(FP), R8
 	MOVD pitch+16(FP), R5
 	ADD R5, R8, R9
@@ -14246,11 +14246,11 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xn *int32, groups int)
+// func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·apply6NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
-	MOVD xn+48(FP), R2
+	MOVD x+48(FP), R2
 	MOVD m+32(FP), R3
 	MOVD groups+56(FP), R6
 	MOVD sums+8(FP), R8
@@ -14343,12 +14343,12 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func apply8NEON(y *float32, sums *int32, pitch int, d *float32, xd *float32, xn *int32, groups int)
-TEXT ·apply8NEON(SB), NOSPLIT, $0-56
+// func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply8NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
-	MOVD xd+32(FP), R1
-	MOVD xn+40(FP), R2
-	MOVD groups+48(FP), R6
+	MOVD xd+40(FP), R1
+	MOVD x+48(FP), R2
+	MOVD groups+56(FP), R6
 	MOVD sums+8(FP), R8
 	MOVD pitch+16(FP), R5
 	ADD R5, R8, R9
@@ -14399,11 +14399,11 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, xs *float32, groups int)
+// func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 TEXT ·applyMinNEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
-	MOVD xs+48(FP), R2
+	MOVD x+48(FP), R2
 	MOVD m+32(FP), R3
 	MOVD groups+56(FP), R6
 	MOVD sums+8(FP), R8

@@ -44,32 +44,34 @@ func setLine(memory []byte, blocks []Block) {
 	}
 }
 
-// A line product multiplies one row of activations with strips as they lie in
+// A lineProduct multiplies one row of activations with strips as they lie in
 // memory, row after row: the order in which a processor reads fastest.
 type lineProduct struct {
-	k      *Variant
-	t      quant.Type
-	sums   func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
+	sums   sumsKernel
+	apply  applyKernel
 	quants *byte
 	xd     *float32
-	other  unsafe.Pointer // what Apply reads beside D
+	other  unsafe.Pointer // what apply reads beside it
 	groups int
 	pitch  int // bytes from row to row of the sums
 }
 
-func (k *Variant) lineProduct(t quant.Type, x *view, groups int) lineProduct {
-	p := lineProduct{k: k, t: t, sums: k.Sums4, quants: linePart[byte](x.lines, x.pitch, lineHalves), groups: groups}
-	p.pitch, p.xd = ceilDiv(groups, 4)*64, linePart[float32](x.lines, x.pitch, lineD)
-	other := lineS
+func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
+	p := lineProduct{sums: k.Sums4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup)}
+	p.quants, p.xd = linePart[byte](x.lines, x.pitch, lineHalves), linePart[float32](x.lines, x.pitch, lineD)
+	p.pitch = ceilDiv(p.groups, 4) * 64
+	var other int
 	switch t {
 	case quant.Q4_0:
-		other = lineN8
+		p.apply, other = k.Apply4, lineN8
 	case quant.Q6_0:
-		p.sums, other = k.Sums6, lineN32
+		p.sums, p.apply, other = k.Sums6, k.Apply6, lineN32
 		p.pitch *= 2 // two sums a block
 	case quant.Q8_0:
-		p.sums, other = k.Sums8, lineN80
+		p.sums, p.apply, other = k.Sums8, k.Apply8, lineN80
 		p.quants = (*byte)(unsafe.Pointer(&x.blocks[0]))
+	default:
+		p.apply, other = k.ApplyMin, lineS
 	}
 	p.other = unsafe.Pointer(linePart[byte](x.lines, x.pitch, other))
 	return p
@@ -83,39 +85,41 @@ const shortRow = 1024
 // lineStrips multiplies x, of one row, with whole strips: y[row]. It tells how
 // many rows that was; the last strip may be left, where reading a group of
 // blocks would reach beyond the matrix.
-func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32) (done int) {
-	lanes, blocks := e.k.Lanes, w.Cols/quant.BlockSize
-	stride, _ := rowBytes(w) // of quants
-	p := e.k.lineProduct(w.Type, x, ceilDiv(blocks, unpackGroup))
-	beyond := (p.groups*unpackGroup - blocks) * planeWidths[w.Type].quants
-	s.sums = aligned(s.sums, lanes*p.pitch/4)
+func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32) int {
+	k, lanes, blocks := e.k, e.k.Lanes, x.cols/quant.BlockSize
+	p := k.lineProduct(w.Type, x)
+	stride, scales := rowBytes(w)
+	over := p.groups*unpackGroup - blocks
+	readable := min(rowsWithin(len(w.Quants), stride, over*planeWidths[w.Type].quants),
+		rowsWithin(len(w.Scales), scales, over*planeWidths[w.Type].scales))
+	strips := max(min(rows, readable-first), 0) / lanes
+	s.sums, s.d, s.m = aligned(s.sums, lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
+	sums, d, m := &s.sums[0], &s.d[0], &s.m[0]
 	early := 0 // rows to sum before the scales are unpacked
 	if stride <= shortRow {
 		early = lanes / 2
 	}
-	for ; rows-done >= lanes && (first+done+lanes)*stride+beyond <= len(w.Quants); done += lanes {
-		at := (first + done) * stride
+	for i := range strips {
+		at := first + i*lanes
+		src, scale := &w.Quants[at*stride], &w.Scales[at*scales]
 		if early > 0 {
-			p.sums(&w.Quants[at], stride, p.quants, &s.sums[0], p.pitch, early, p.groups)
+			p.sums(src, stride, p.quants, sums, p.pitch, early, p.groups)
+			src = &w.Quants[(at+early)*stride]
 		}
-		e.unpackScales(s, 0, w, first+done, lanes)
-		p.sums(&w.Quants[at+early*stride], stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups)
-		p.apply(s, &y[done])
+		if paired(w.Type) {
+			k.Pairs(d, m, scale, scales, p.groups)
+		} else {
+			k.Scales(d, scale, scales, p.groups)
+		}
+		if over > 0 { // what the next row gave
+			clear(s.d[blocks*lanes:])
+			clear(s.m[blocks*lanes:])
+		}
+		p.sums(src, stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups)
+		p.apply(&y[i*lanes], sums, p.pitch, d, m, p.xd, p.other, p.groups)
 	}
-	return done
+	return strips * lanes
 }
 
-// apply turns a strip's sums into results.
-func (p *lineProduct) apply(s *scratch, y *float32) {
-	sums, d, m := &s.sums[0], &s.d[0], &s.m[0]
-	switch p.t {
-	case quant.Q4_0:
-		p.k.Apply4(y, sums, p.pitch, d, p.xd, (*int32)(p.other), p.groups)
-	case quant.Q8_0:
-		p.k.Apply8(y, sums, p.pitch, d, p.xd, (*int32)(p.other), p.groups)
-	case quant.Q6_0:
-		p.k.Apply6(y, sums, p.pitch, d, m, p.xd, (*int32)(p.other), p.groups)
-	default:
-		p.k.ApplyMin(y, sums, p.pitch, d, m, p.xd, (*float32)(p.other), p.groups)
-	}
-}
+// rowsWithin is how many rows of a plane may be read with beyond bytes more.
+func rowsWithin(plane, row, beyond int) int { return (plane - beyond) / row }

@@ -102,6 +102,9 @@ const productWork = 1 << 17
 // usual width fit a core's second cache.
 const unitStrips = 4
 
+// unitLines is that for one row of activations, which unpacks nothing.
+const unitLines = 32
+
 // unitRows is how many weight rows to take at a time: few enough that all
 // threads finish together, many enough that activations are read from the
 // first cache.
@@ -109,8 +112,11 @@ func (e *Engine) unitRows(strips, n int) int {
 	if e.k.Planar != nil && e.pool.threads == 1 {
 		return max(strips, 1) * e.k.Lanes // it divides them itself
 	}
-	per := strips / (8 * e.pool.threads)
-	return min(max(per, 1), unitStrips) * e.k.Lanes
+	per, most := strips/(8*e.pool.threads), unitStrips
+	if n == 1 && e.k.Sums4 != nil {
+		most = unitLines
+	}
+	return min(max(per, 1), most) * e.k.Lanes
 }
 
 func (t *matmulTask) run(thread int) {
@@ -352,13 +358,6 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	if !vec && len(x.lines) == 0 {
 		return false
 	}
-	blocks := w.Cols / quant.BlockSize
-	groups, q := ceilDiv(blocks, unpackGroup), planeWidths[w.Type].quants
-	// The last group of a row may reach into the next row, whose numbers count
-	// nothing there: their scales and their activations are zeros.
-	beyond := (groups*unpackGroup - blocks) * q
-	q *= blocks
-	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
 	if len(x.lines) > 0 {
 		done := e.lineStrips(s, w, *first, *rows, x, *y)
 		*first, *rows = *first+done, *rows-done
@@ -366,9 +365,16 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 			*y = (*y)[done:]
 		}
 	}
-	if !vec {
+	if !vec || *rows < lanes {
 		return *rows == 0
 	}
+	blocks := w.Cols / quant.BlockSize
+	groups, q := ceilDiv(blocks, unpackGroup), planeWidths[w.Type].quants
+	// The last group of a row may reach into the next row, whose numbers count
+	// nothing there: their scales and their activations are zeros.
+	beyond := (groups*unpackGroup - blocks) * q
+	q *= blocks
+	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
 	for ; *rows >= lanes; *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)
 		src := s.rowsWith(w.Quants, q, *first, lanes, lanes, beyond)

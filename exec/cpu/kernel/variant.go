@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"github.com/potluck-llm/potluck/quant"
 )
@@ -81,12 +82,11 @@ type Variant struct {
 	// and Dot. Sums writes for rows that lie stride bytes apart the integer sum of
 	// each block, of q6_0 of each half, sixteen to a vector of 64 bytes in an order
 	// that Apply knows, pitch bytes from row to row; x is a line's halves, for Sums8
-	// the blocks. Apply scales the sums of Lanes rows and adds them up. xd, xn and
-	// xs are a line's scales, what takes the weights' offset back, and scaled sums.
-	Sums4, Sums6, Sums8 func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
-	Apply4, Apply8      func(y *float32, sums *int32, pitch int, d, xd *float32, xn *int32, groups int)
-	Apply6              func(y *float32, sums *int32, pitch int, d, m, xd *float32, xn *int32, groups int)
-	ApplyMin            func(y *float32, sums *int32, pitch int, d, m, xd, xs *float32, groups int)
+	// the blocks. Apply scales the sums of Lanes rows and adds them up. xd is a
+	// line's scales; x its scaled sums for ApplyMin, else what takes the offset of
+	// weights back; m is read where blocks have pairs.
+	Sums4, Sums6, Sums8              sumsKernel
+	Apply4, Apply6, Apply8, ApplyMin applyKernel
 
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.
@@ -163,6 +163,11 @@ type AttentionTile struct {
 	From, To int32
 	Pages    **uint16
 }
+
+type (
+	sumsKernel  func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
+	applyKernel func(y *float32, sums *int32, pitch int, d, m, xd *float32, x unsafe.Pointer, groups int)
+)
 
 // A Product is a matrix that Planar multiplies: Y[r·LDY+row].
 type Product struct {

@@ -305,20 +305,19 @@ func (g *amd64) place(kind string, block, half int) (lane, t int) {
 	}
 }
 
+// applyParams are those of all of apply's kernels, on both processors.
+const applyParams = "y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int"
+
 // apply writes the sums of a strip's blocks, each with its scale, for all rows.
 //
 //	R8.. sums, DX scales, BX minimums or second scales, DI scales of activations,
 //	SI their offsets or scaled sums, CX groups left
 func (g *amd64) apply(kind string) {
-	params, paired, n := " d *float32, xd *float32, xn *int32,", false, g.t.lineGroups()
-	switch kind {
-	case "apply6":
-		params, paired = " d *float32, m *float32, xd *float32, xn *int32,", true
+	paired, n := kind == "apply6" || kind == "applyMin", g.t.lineGroups()
+	if kind == "apply6" {
 		n /= 2
-	case "applyMin":
-		params, paired = " d *float32, m *float32, xd *float32, xs *float32,", true
 	}
-	g.function(kind+g.t.name, "y *float32, sums *int32, pitch int,"+params+" groups int", "")
+	g.function(kind+g.t.name, applyParams, "")
 	g.load("sums", "R8")
 	g.load("pitch", "R12")
 	g.load("d", "DX")
@@ -326,11 +325,7 @@ func (g *amd64) apply(kind string) {
 		g.load("m", "BX")
 	}
 	g.load("xd", "DI")
-	if kind == "applyMin" {
-		g.load("xs", "SI")
-	} else {
-		g.load("xn", "SI")
-	}
+	g.load("x", "SI")
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
 	result := 15

@@ -130,18 +130,15 @@ func (g *arm64) sumOf(isa string, to, together int, pairs ...[2]int) {
 //	V0..V3 columns of sums, V8..V11 of those of second halves, V18 scales of
 //	activations, V19 V20 what R2 has, V26 scales, V27 what R3 has, V28 the result
 func (g *arm64) apply(kind string) {
-	m, x, sums := "", "xn *int32", 1 // vectors of a group's sums
-	switch kind {
-	case "apply6":
-		m, sums = " m *float32,", 2
-	case "applyMin":
-		m, x = " m *float32,", "xs *float32"
+	paired, sums := kind == "apply6" || kind == "applyMin", 1 // vectors of a group's sums
+	if kind == "apply6" {
+		sums = 2
 	}
-	g.function(kind+"NEON", "y *float32, sums *int32, pitch int, d *float32,"+m+" xd *float32, "+x+", groups int", "")
+	g.function(kind+"NEON", applyParams, "")
 	g.load("d", "R0")
 	g.load("xd", "R1")
-	g.load(x[:2], "R2")
-	if m != "" {
+	g.load("x", "R2")
+	if paired {
 		g.load("m", "R3")
 	}
 	g.load("groups", "R6")
@@ -171,7 +168,7 @@ func (g *arm64) apply(kind string) {
 	for b := range 4 {
 		g.p("FMOVQ %d(R0), F26", 16*b)
 		g.scaleSum(28, b, 26, b)
-		if m != "" {
+		if paired {
 			g.p("FMOVQ %d(R3), F27", 16*b)
 		}
 		switch kind {
@@ -184,7 +181,7 @@ func (g *arm64) apply(kind string) {
 	g.p("ADD $64, R0")
 	g.p("ADD $16, R1")
 	g.p("ADD $%d, R2", 16*sums)
-	if m != "" {
+	if paired {
 		g.p("ADD $64, R3")
 	}
 	for r := range 4 {
