@@ -383,7 +383,7 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 	other := fmt.Sprintf("%d(SI)", offsetBytes(kind)*block)
 	for half, scale := range scales {
 		lane, word := g.place(kind, block, half)
-		g.lane(lane, word, sum)
+		g.column(lane, word, sum, 18+4*half)
 		if kind == "apply4" || kind == "apply6" || kind == "apply8" && g.t.vnni {
 			g.withAct("VPADDD", "VPBROADCASTD", fmt.Sprintf("%d(SI)", offsetBytes(kind)*block+4*half), sum, sum)
 		}
@@ -396,6 +396,21 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 		g.p("VMOVUPS %d(BX), %s", g.t.bytes()*block, t)
 		g.withAct("VFMADD231PS", "VBROADCASTSS", other, sum+1, result)
 	}
+}
+
+// column is lane for blocks in order, of which two of a strip of sixteen rows share
+// what is gathered from twice eight rows, in registers pair and pair+1.
+func (g *amd64) column(lane, t, to, pair int) {
+	if !g.t.wide() {
+		g.lane(lane, t, to)
+		return
+	}
+	if lane%2 == 0 {
+		which := []int{0x44, 0xee}[lane/2]
+		g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 4+t, t, pair)
+		g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 12+t, 8+t, pair+1)
+	}
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", []int{0x88, 0xdd}[lane%2], pair+1, pair, to)
 }
 
 // withAct computes to = a op one number of the activations in all lanes. On 256 bits it
