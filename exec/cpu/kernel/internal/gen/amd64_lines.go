@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Products of one row of activations with a strip, row after row as they lie in
 // memory. A processor foresees one stream of reads better than sixteen: this
@@ -64,10 +67,12 @@ func (g *amd64) sums(kind string) {
 	g.p("SUBQ $%d, AX", n)
 	g.p("JLT rest")
 	g.label("whole")
-	for i := range n {
-		line(i)
-	}
-	g.storeSums(kind)
+	g.paced(g.ahead(kind, 0, n*weights), func() {
+		for i := range n {
+			line(i)
+		}
+		g.storeSums(kind)
+	})
 	g.p("ADDQ $%d, SI", n*weights)
 	g.p("ADDQ $%d, DI", n*acts)
 	g.p("SUBQ $%d, AX", n)
@@ -79,7 +84,7 @@ func (g *amd64) sums(kind string) {
 		g.zero(4 + r)
 	}
 	for i := range n - 1 {
-		line(i)
+		g.paced(g.ahead(kind, i*weights, (i+1)*weights), func() { line(i) })
 		g.p("DECQ AX")
 		g.p("JZ reduce")
 	}
@@ -94,12 +99,44 @@ func (g *amd64) sums(kind string) {
 	g.ret()
 }
 
+// ahead are the requests for the lines of memory that lie lineAhead bytes behind
+// bytes from..to-1 of a row. What is read once need not stay in the caches, which
+// measurably helps weights of 4 bits, of which a byte takes most work.
+func (g *amd64) ahead(kind string, from, to int) (requests []string) {
+	request := "PREFETCHT0"
+	if kind == "sums4" {
+		request = "PREFETCHNTA"
+	}
+	for at := (from + 63) / 64 * 64; at < to; at += 64 {
+		requests = append(requests, fmt.Sprintf("\t%s %d(SI)\n", request, lineAhead+at))
+	}
+	return requests
+}
+
+// paced writes what body does with requests spread evenly among it: eight at once
+// are more than a core can have under way, and decode a tenth slower.
+func (g *amd64) paced(requests []string, body func()) {
+	before := g.text.String()
+	g.text.Reset()
+	body()
+	lines := strings.SplitAfter(strings.TrimSuffix(g.text.String(), "\n"), "\n")
+	lines[len(lines)-1] += "\n"
+	g.text.Reset()
+	g.text.WriteString(before)
+	done := 0
+	for i, l := range lines {
+		for done*len(lines) <= i*len(requests) && done < len(requests) {
+			g.text.WriteString(requests[done])
+			done++
+		}
+		g.text.WriteString(l)
+	}
+}
+
 // lineNibbles sums group i: each dword a quarter of a block. Vectors from 4 on
 // hold the sums of blocks 0..3 of the first group, on 256 bits two by two, then
-// of the next. What is read once need not stay in the caches, which measurably
-// helps weights of 4 bits, of which a byte takes most work.
+// of the next.
 func (g *amd64) lineNibbles(i int) {
-	g.p("PREFETCHNTA %d(SI)", lineAhead+64*i)
 	for at := 0; at < 64; at += g.t.bytes() {
 		sum := 4 + (64*i+at)/g.t.bytes()
 		g.p("%s %d(SI), %s", g.vmov(), 64*i+at, g.v(0))
@@ -125,9 +162,6 @@ func (g *amd64) lineNibbles(i int) {
 func (g *amd64) lineBytes(i int) {
 	for at := 0; at < 128; at += g.t.bytes() {
 		sum, block := 4+(128*i+at)/g.t.bytes(), 4*i+at/32
-		if at%64 == 0 {
-			g.p("PREFETCHT0 %d(SI)", lineAhead+128*i+at)
-		}
 		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
 		if g.t.wide() {
 			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
@@ -178,9 +212,6 @@ func (g *amd64) shifts(name string, a, b uint32) string {
 // the sums of first and one with those of second halves, each dword a quarter.
 func (g *amd64) lineSixes(i int) {
 	const group = 4 * 24
-	for at := (group*i + 63) / 64 * 64; at < group*(i+1); at += 64 {
-		g.p("PREFETCHT0 %d(SI)", lineAhead+at)
-	}
 	for at := 0; at < 64; at += g.t.bytes() {
 		sum := 4 + 2*((64*i+at)/g.t.bytes())
 		if g.t.wide() {
