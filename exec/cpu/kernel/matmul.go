@@ -161,7 +161,7 @@ func (e *Engine) fetch(w *quant.Matrix, first int, x *view) {
 // from there.
 const fetchBytes = 8192
 
-// unit multiplies rows first.. of w (at most unitStrips strips, unless the variant is Planar) with x:
+// unit multiplies rows first.. of w (at most unitStrips strips; one row of x or Planar: any) with x:
 // y[r·ldy + row-first].
 func (e *Engine) unit(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) {
 	switch {

@@ -108,7 +108,7 @@ func (g *amd64) ahead(kind string, from, to int) (requests []string) {
 		request = "PREFETCHNTA"
 	}
 	for at := (from + 63) / 64 * 64; at < to; at += 64 {
-		requests = append(requests, fmt.Sprintf("\t%s %d(SI)\n", request, lineAhead+at))
+		requests = append(requests, fmt.Sprintf("%s %d(SI)", request, lineAhead+at))
 	}
 	return requests
 }
@@ -119,17 +119,16 @@ func (g *amd64) paced(requests []string, body func()) {
 	before := g.text.String()
 	g.text.Reset()
 	body()
-	lines := strings.SplitAfter(strings.TrimSuffix(g.text.String(), "\n"), "\n")
-	lines[len(lines)-1] += "\n"
+	lines := strings.Split(strings.TrimSpace(g.text.String()), "\n")
 	g.text.Reset()
 	g.text.WriteString(before)
 	done := 0
-	for i, l := range lines {
-		for done*len(lines) <= i*len(requests) && done < len(requests) {
-			g.text.WriteString(requests[done])
+	for i, line := range lines {
+		for done < len(requests) && done*len(lines) <= i*len(requests) {
+			g.p("%s", requests[done])
 			done++
 		}
-		g.text.WriteString(l)
+		g.p("%s", strings.TrimSpace(line))
 	}
 }
 
@@ -430,19 +429,17 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 	}
 }
 
-// column is lane for blocks in order, of which two of a strip of sixteen rows share
-// what is gathered from twice eight rows, in registers pair and pair+1.
+// column is lane for blocks in order, of which two share what a strip of sixteen
+// rows gathers, in registers pair and pair+1.
 func (g *amd64) column(lane, t, to, pair int) {
 	if !g.t.wide() {
 		g.lane(lane, t, to)
 		return
 	}
 	if lane%2 == 0 {
-		which := []int{0x44, 0xee}[lane/2]
-		g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 4+t, t, pair)
-		g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 12+t, 8+t, pair+1)
+		g.lanePair(lane/2, t, pair)
 	}
-	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", []int{0x88, 0xdd}[lane%2], pair+1, pair, to)
+	g.ofPair(lane, pair, to)
 }
 
 // withAct computes to = a op one number of the activations in all lanes. On 256 bits it

@@ -109,10 +109,21 @@ func (g *amd64) lane(lane, t, to int) {
 		g.p("VPERM2I128 $0x%x, Y%d, Y%d, Y%d", []int{0x20, 0x31}[lane], 4+t, t, to)
 		return
 	}
-	which := []int{0x44, 0xee}[lane/2]
-	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z18", which, 4+t, t)
-	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z19", which, 12+t, 8+t)
-	g.p("VSHUFI32X4 $0x%x, Z19, Z18, Z%d", []int{0x88, 0xdd}[lane%2], to)
+	g.lanePair(lane/2, t, 18)
+	g.ofPair(lane, 18, to)
+}
+
+// lanePair gathers lanes 2·half and 2·half+1 of a strip of sixteen rows in pair and
+// pair+1, for ofPair.
+func (g *amd64) lanePair(half, t, pair int) {
+	which := []int{0x44, 0xee}[half]
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 4+t, t, pair)
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", which, 12+t, 8+t, pair+1)
+}
+
+// ofPair takes one of the lanes in pair and pair+1.
+func (g *amd64) ofPair(lane, pair, to int) {
+	g.p("VSHUFI32X4 $0x%x, Z%d, Z%d, Z%d", []int{0x88, 0xdd}[lane%2], pair+1, pair, to)
 }
 
 // nibbles splits v into its low nibbles, in place, and its high ones.
