@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -41,6 +42,7 @@ type server struct {
 	http *httptest.Server
 	hub  *hub.Hub
 	src  shard.Source
+	log  *strings.Builder // the API's; to be read when no request is under way
 }
 
 func open(t *testing.T, workers int) *server {
@@ -64,10 +66,11 @@ func open(t *testing.T, workers int) *server {
 	require.NoError(t, err)
 	template, err := chat.New(m.Template, chat.Hints{Arch: m.Model.Arch, TokenID: tokenizer.ID})
 	require.NoError(t, err)
-	handler, err := api.New(api.Options{Engine: h, Source: src, Name: "potluck-tiny", Tokenizer: tokenizer, Template: template, Stop: m.Model.EOS,
+	log := &strings.Builder{}
+	handler, err := api.New(api.Options{Engine: h, Source: src, Logger: slog.New(slog.NewTextHandler(log, nil)), Name: "potluck-tiny", Tokenizer: tokenizer, Template: template, Stop: m.Model.EOS,
 		Defaults: api.Defaults{Temperature: 0.6, TopP: 0.95}, Positions: positions, JoinToken: "t", OperatorKey: "key", Pages: web.Files(), Invitation: invitation})
 	require.NoError(t, err)
-	s := &server{t, httptest.NewServer(handler), h, src}
+	s := &server{t, httptest.NewServer(handler), h, src, log}
 	t.Cleanup(s.http.Close)
 	for i := range workers {
 		s.lend(fmt.Sprint("worker", i), engine())
@@ -381,6 +384,20 @@ func TestShards(t *testing.T) {
 		status, _, _ = s.get(missing)
 		require.Equal(t, 404, status, missing)
 	}
+}
+
+// A worker that leaves while it waits for a piece says nothing about the piece.
+func TestAbandonedPiece(t *testing.T) {
+	s := open(t, 0)
+	_, hash, err := shard.EncodeManifest(s.src.Manifest())
+	require.NoError(t, err)
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	path := "/shards/" + hash.String() + "/pieces/" + s.src.Manifest().Pieces[3].Hash.String()
+	s.http.Config.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, http.MethodGet, path, nil))
+	require.Empty(t, s.log.String())
+	status, _, _ := s.get(path)
+	require.Equal(t, 200, status)
 }
 
 func TestRoom(t *testing.T) {

@@ -71,6 +71,9 @@ func (s *Server) servePiece(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data, err := s.o.Source.Piece(r.Context(), index)
+	if r.Context().Err() != nil {
+		return // nobody waits for it any more, which says nothing of the piece
+	}
 	if why, ok := s.told.Load(hash); ok && why == errCutOff {
 		err = errCutOff
 	}
