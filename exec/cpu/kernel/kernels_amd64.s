@@ -36072,12 +36072,14 @@ next:
 	VZEROUPPER
 	RET
 
-// func sums4AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums4AVX512VNNI(SB), NOSPLIT, $0-56
+// func sums4AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums4AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
 row:
@@ -36087,8 +36089,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHNTA 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU32 0(SI), Z0
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
@@ -36097,30 +36100,31 @@ whole:
 	VPDPBUSD 0(DI), Z1, Z4
 	VPDPBUSD 64(DI), Z0, Z4
 	VMOVDQU32 64(SI), Z0
+	PREFETCHNTA 6144(SI)
 	VPANDD Z15, Z0, Z1
-	PREFETCHNTA 6208(SI)
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
 	VPXORD Z5, Z5, Z5
 	VPDPBUSD 128(DI), Z1, Z5
 	VPDPBUSD 192(DI), Z0, Z5
 	VMOVDQU32 128(SI), Z0
+	PREFETCHNTA 6208(SI)
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
-	PREFETCHNTA 6272(SI)
 	VPXORD Z6, Z6, Z6
 	VPDPBUSD 256(DI), Z1, Z6
 	VPDPBUSD 320(DI), Z0, Z6
 	VMOVDQU32 192(SI), Z0
+	PREFETCHNTA 6272(SI)
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
 	VPXORD Z7, Z7, Z7
 	VPDPBUSD 384(DI), Z1, Z7
-	PREFETCHNTA 6336(SI)
 	VPDPBUSD 448(DI), Z0, Z7
 	VPACKSSDW Z5, Z4, Z0
+	PREFETCHNTA 6336(SI)
 	VPACKSSDW Z7, Z6, Z1
 	VPMADDWD Z14, Z0, Z0
 	VPMADDWD Z14, Z1, Z1
@@ -36130,6 +36134,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $256, SI
 	ADDQ $512, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -36191,12 +36196,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums6AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums6AVX512VNNI(SB), NOSPLIT, $0-56
+// func sums6AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums6AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
 	VPBROADCASTD mask48<>(SB), Z16
@@ -36211,8 +36218,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHT0 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU32 0(SI), Z0
 	VMOVDQU 64(SI), Y2
 	VMOVDQA32 Z0, Z1
@@ -36225,9 +36233,9 @@ whole:
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
+	PREFETCHT0 6144(SI)
 	VPXORD Z4, Z4, Z4
 	VPDPBUSD 0(DI), Z1, Z4
-	PREFETCHT0 6208(SI)
 	VPXORD Z5, Z5, Z5
 	VPDPBUSD 64(DI), Z2, Z5
 	VMOVDQU32 96(SI), Z0
@@ -36238,11 +36246,11 @@ whole:
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
 	VPANDD Z16, Z1, Z1
+	PREFETCHT0 6208(SI)
 	VPANDD Z16, Z2, Z2
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
-	PREFETCHT0 6272(SI)
 	VPXORD Z6, Z6, Z6
 	VPDPBUSD 128(DI), Z1, Z6
 	VPXORD Z7, Z7, Z7
@@ -36251,18 +36259,19 @@ whole:
 	VMOVDQU 256(SI), Y2
 	VMOVDQA32 Z0, Z1
 	VPERMT2D Z2, Z18, Z1
+	PREFETCHT0 6272(SI)
 	VPERMT2D Z2, Z17, Z0
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
 	VPANDD Z16, Z1, Z1
 	VPANDD Z16, Z2, Z2
-	PREFETCHT0 6336(SI)
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
 	VPXORD Z8, Z8, Z8
 	VPDPBUSD 256(DI), Z1, Z8
 	VPXORD Z9, Z9, Z9
+	PREFETCHT0 6336(SI)
 	VPDPBUSD 320(DI), Z2, Z9
 	VMOVDQU32 288(SI), Z0
 	VMOVDQU 352(SI), Y2
@@ -36271,11 +36280,11 @@ whole:
 	VPERMT2D Z2, Z17, Z0
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
-	PREFETCHT0 6400(SI)
 	VPANDD Z16, Z1, Z1
 	VPANDD Z16, Z2, Z2
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
+	PREFETCHT0 6400(SI)
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
 	VPXORD Z10, Z10, Z10
 	VPDPBUSD 384(DI), Z1, Z10
@@ -36286,9 +36295,9 @@ whole:
 	VPMADDWD Z14, Z0, Z0
 	VPMADDWD Z14, Z1, Z1
 	VSHUFPS $0x88, Z1, Z0, Z2
-	PREFETCHT0 6464(SI)
 	VSHUFPS $0xdd, Z1, Z0, Z0
 	VPADDD Z2, Z0, Z0
+	PREFETCHT0 6464(SI)
 	VMOVDQU32 Z0, (R10)
 	ADDQ $64, R10
 	VPACKSSDW Z9, Z8, Z0
@@ -36302,6 +36311,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $384, SI
 	ADDQ $512, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -36402,12 +36412,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums8AVX512VNNI(SB), NOSPLIT, $0-56
+// func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums8AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD sign8<>(SB), Z15
 row:
 	MOVQ R8, SI
@@ -36416,8 +36428,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHT0 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU 0(DI), Y1
 	VINSERTI64X4 $1, 56(DI), Z1, Z1
 	VPXORD 0(SI), Z15, Z0
@@ -36425,54 +36438,55 @@ whole:
 	VPDPBUSD Z1, Z0, Z4
 	VMOVDQU 112(DI), Y1
 	VINSERTI64X4 $1, 168(DI), Z1, Z1
+	PREFETCHT0 6144(SI)
 	VPXORD 64(SI), Z15, Z0
-	PREFETCHT0 6208(SI)
 	VPXORD Z5, Z5, Z5
 	VPDPBUSD Z1, Z0, Z5
 	VMOVDQU 224(DI), Y1
 	VINSERTI64X4 $1, 280(DI), Z1, Z1
 	VPXORD 128(SI), Z15, Z0
 	VPXORD Z6, Z6, Z6
+	PREFETCHT0 6208(SI)
 	VPDPBUSD Z1, Z0, Z6
 	VMOVDQU 336(DI), Y1
-	PREFETCHT0 6272(SI)
 	VINSERTI64X4 $1, 392(DI), Z1, Z1
 	VPXORD 192(SI), Z15, Z0
 	VPXORD Z7, Z7, Z7
 	VPDPBUSD Z1, Z0, Z7
 	VMOVDQU 448(DI), Y1
+	PREFETCHT0 6272(SI)
 	VINSERTI64X4 $1, 504(DI), Z1, Z1
 	VPXORD 256(SI), Z15, Z0
 	VPXORD Z8, Z8, Z8
-	PREFETCHT0 6336(SI)
 	VPDPBUSD Z1, Z0, Z8
 	VMOVDQU 560(DI), Y1
 	VINSERTI64X4 $1, 616(DI), Z1, Z1
 	VPXORD 320(SI), Z15, Z0
+	PREFETCHT0 6336(SI)
 	VPXORD Z9, Z9, Z9
 	VPDPBUSD Z1, Z0, Z9
 	VMOVDQU 672(DI), Y1
 	VINSERTI64X4 $1, 728(DI), Z1, Z1
-	PREFETCHT0 6400(SI)
 	VPXORD 384(SI), Z15, Z0
 	VPXORD Z10, Z10, Z10
 	VPDPBUSD Z1, Z0, Z10
+	PREFETCHT0 6400(SI)
 	VMOVDQU 784(DI), Y1
 	VINSERTI64X4 $1, 840(DI), Z1, Z1
 	VPXORD 448(SI), Z15, Z0
 	VPXORD Z11, Z11, Z11
 	VPDPBUSD Z1, Z0, Z11
-	PREFETCHT0 6464(SI)
 	VPUNPCKLDQ Z5, Z4, Z0
 	VPUNPCKHDQ Z5, Z4, Z1
+	PREFETCHT0 6464(SI)
 	VPADDD Z1, Z0, Z0
 	VPUNPCKLDQ Z7, Z6, Z2
 	VPUNPCKHDQ Z7, Z6, Z3
 	VPADDD Z3, Z2, Z2
 	VPUNPCKLQDQ Z2, Z0, Z1
 	VPUNPCKHQDQ Z2, Z0, Z3
-	PREFETCHT0 6528(SI)
 	VPADDD Z3, Z1, Z0
+	PREFETCHT0 6528(SI)
 	VPUNPCKLDQ Z9, Z8, Z4
 	VPUNPCKHDQ Z9, Z8, Z5
 	VPADDD Z5, Z4, Z4
@@ -36490,6 +36504,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $512, SI
 	ADDQ $896, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -36578,8 +36593,8 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply4AVX512VNNI(SB), NOSPLIT, $0-64
+// func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply4AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -36591,7 +36606,9 @@ TEXT ·apply4AVX512VNNI(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHNTA 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -36616,6 +36633,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHNTA 6208(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -36758,6 +36776,7 @@ next:
 	VMOVUPS 960(DX), Z21
 	VMULPS.BCST 60(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $128, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -36773,8 +36792,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply6AVX512VNNI(SB), NOSPLIT, $0-64
+// func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply6AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -36787,7 +36806,9 @@ TEXT ·apply6AVX512VNNI(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHT0 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -36950,6 +36971,7 @@ next:
 	VMOVUPS 448(BX), Z21
 	VMULPS.BCST 28(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $64, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -36966,8 +36988,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply8AVX512VNNI(SB), NOSPLIT, $0-64
+// func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply8AVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -36979,7 +37001,9 @@ TEXT ·apply8AVX512VNNI(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHT0 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -36992,6 +37016,7 @@ next:
 	VMOVDQU32 0(R10)(R12*1), Z9
 	VMOVDQU32 0(R10)(R12*2), Z10
 	VMOVDQU32 0(R10)(R13*1), Z11
+	PREFETCHT0 6208(AX)
 	VMOVDQU32 0(R11), Z12
 	VMOVDQU32 0(R11)(R12*1), Z13
 	VMOVDQU32 0(R11)(R12*2), Z14
@@ -37004,6 +37029,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHT0 6272(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -37016,6 +37042,7 @@ next:
 	VPUNPCKHDQ Z9, Z8, Z17
 	VPUNPCKLDQ Z11, Z10, Z18
 	VPUNPCKHDQ Z11, Z10, Z19
+	PREFETCHT0 6336(AX)
 	VPUNPCKLQDQ Z18, Z16, Z8
 	VPUNPCKHQDQ Z18, Z16, Z9
 	VPUNPCKLQDQ Z19, Z17, Z10
@@ -37146,6 +37173,7 @@ next:
 	VMOVUPS 960(DX), Z21
 	VMULPS.BCST 60(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $256, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -37161,8 +37189,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·applyMinAVX512VNNI(SB), NOSPLIT, $0-64
+// func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·applyMinAVX512VNNI(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -37175,7 +37203,9 @@ TEXT ·applyMinAVX512VNNI(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHNTA 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -37200,6 +37230,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHNTA 6208(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -37358,6 +37389,7 @@ next:
 	VFMADD231PS Z21, Z20, Z28
 	VMOVUPS 960(BX), Z21
 	VFMADD231PS.BCST 60(SI), Z21, Z28
+	ADDQ $128, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -37374,12 +37406,14 @@ done:
 	VZEROUPPER
 	RET
 
-// func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums4AVX512(SB), NOSPLIT, $0-56
+// func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums4AVX512(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
 row:
@@ -37389,8 +37423,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHNTA 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU32 0(SI), Z0
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
@@ -37399,33 +37434,34 @@ whole:
 	VPMADDUBSW 64(DI), Z0, Z0
 	VPADDW Z0, Z1, Z1
 	VPMADDWD Z14, Z1, Z4
+	PREFETCHNTA 6144(SI)
 	VMOVDQU32 64(SI), Z0
 	VPANDD Z15, Z0, Z1
-	PREFETCHNTA 6208(SI)
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
 	VPMADDUBSW 128(DI), Z1, Z1
 	VPMADDUBSW 192(DI), Z0, Z0
 	VPADDW Z0, Z1, Z1
 	VPMADDWD Z14, Z1, Z5
+	PREFETCHNTA 6208(SI)
 	VMOVDQU32 128(SI), Z0
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
-	PREFETCHNTA 6272(SI)
 	VPMADDUBSW 256(DI), Z1, Z1
 	VPMADDUBSW 320(DI), Z0, Z0
 	VPADDW Z0, Z1, Z1
 	VPMADDWD Z14, Z1, Z6
+	PREFETCHNTA 6272(SI)
 	VMOVDQU32 192(SI), Z0
 	VPANDD Z15, Z0, Z1
 	VPSRLW $4, Z0, Z0
 	VPANDD Z15, Z0, Z0
 	VPMADDUBSW 384(DI), Z1, Z1
 	VPMADDUBSW 448(DI), Z0, Z0
-	PREFETCHNTA 6336(SI)
 	VPADDW Z0, Z1, Z1
 	VPMADDWD Z14, Z1, Z7
+	PREFETCHNTA 6336(SI)
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
 	VPMADDWD Z14, Z0, Z0
@@ -37436,6 +37472,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $256, SI
 	ADDQ $512, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -37500,12 +37537,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums6AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums6AVX512(SB), NOSPLIT, $0-56
+// func sums6AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums6AVX512(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
 	VPBROADCASTD mask48<>(SB), Z16
@@ -37520,8 +37559,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHT0 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU32 0(SI), Z0
 	VMOVDQU 64(SI), Y2
 	VMOVDQA32 Z0, Z1
@@ -37534,9 +37574,9 @@ whole:
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
+	PREFETCHT0 6144(SI)
 	VPMADDUBSW 0(DI), Z1, Z1
 	VPMADDWD Z14, Z1, Z4
-	PREFETCHT0 6208(SI)
 	VPMADDUBSW 64(DI), Z2, Z2
 	VPMADDWD Z14, Z2, Z5
 	VMOVDQU32 96(SI), Z0
@@ -37547,11 +37587,11 @@ whole:
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
 	VPANDD Z16, Z1, Z1
+	PREFETCHT0 6208(SI)
 	VPANDD Z16, Z2, Z2
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
-	PREFETCHT0 6272(SI)
 	VPMADDUBSW 128(DI), Z1, Z1
 	VPMADDWD Z14, Z1, Z6
 	VPMADDUBSW 192(DI), Z2, Z2
@@ -37560,18 +37600,19 @@ whole:
 	VMOVDQU 256(SI), Y2
 	VMOVDQA32 Z0, Z1
 	VPERMT2D Z2, Z18, Z1
+	PREFETCHT0 6272(SI)
 	VPERMT2D Z2, Z17, Z0
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
 	VPANDD Z16, Z1, Z1
 	VPANDD Z16, Z2, Z2
-	PREFETCHT0 6336(SI)
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
 	VPMADDUBSW 256(DI), Z1, Z1
 	VPMADDWD Z14, Z1, Z8
 	VPMADDUBSW 320(DI), Z2, Z2
+	PREFETCHT0 6336(SI)
 	VPMADDWD Z14, Z2, Z9
 	VMOVDQU32 288(SI), Z0
 	VMOVDQU 352(SI), Y2
@@ -37580,11 +37621,11 @@ whole:
 	VPERMT2D Z2, Z17, Z0
 	VPSRLVQ Z20, Z1, Z2
 	VPSLLVQ Z19, Z1, Z1
-	PREFETCHT0 6400(SI)
 	VPANDD Z16, Z1, Z1
 	VPANDD Z16, Z2, Z2
 	VPSRLW $4, Z0, Z3
 	VPTERNLOGD $0xf8, Z15, Z0, Z1
+	PREFETCHT0 6400(SI)
 	VPTERNLOGD $0xf8, Z15, Z3, Z2
 	VPMADDUBSW 384(DI), Z1, Z1
 	VPMADDWD Z14, Z1, Z10
@@ -37595,9 +37636,9 @@ whole:
 	VPMADDWD Z14, Z0, Z0
 	VPMADDWD Z14, Z1, Z1
 	VSHUFPS $0x88, Z1, Z0, Z2
-	PREFETCHT0 6464(SI)
 	VSHUFPS $0xdd, Z1, Z0, Z0
 	VPADDD Z2, Z0, Z0
+	PREFETCHT0 6464(SI)
 	VMOVDQU32 Z0, (R10)
 	ADDQ $64, R10
 	VPACKSSDW Z9, Z8, Z0
@@ -37611,6 +37652,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $384, SI
 	ADDQ $512, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -37711,12 +37753,14 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums8AVX512(SB), NOSPLIT, $0-56
+// func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums8AVX512(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
 	MOVQ rows+40(FP), DX
+	MOVQ ask+56(FP), BX
+	MOVQ step+64(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 row:
 	MOVQ R8, SI
@@ -37725,8 +37769,9 @@ row:
 	MOVQ groups+48(FP), AX
 	SUBQ $4, AX
 	JLT rest
+	PCALIGN $64
 whole:
-	PREFETCHT0 6144(SI)
+	PREFETCHT0 (BX)
 	VMOVDQU 0(DI), Y1
 	VINSERTI64X4 $1, 56(DI), Z1, Z1
 	VMOVDQU32 0(SI), Z0
@@ -37738,8 +37783,8 @@ whole:
 	VPMADDWD Z14, Z0, Z4
 	VMOVDQU 112(DI), Y1
 	VINSERTI64X4 $1, 168(DI), Z1, Z1
+	PREFETCHT0 6144(SI)
 	VMOVDQU32 64(SI), Z0
-	PREFETCHT0 6208(SI)
 	VPMOVB2M Z0, K1
 	VPXORD Z2, Z2, Z2
 	VPSUBB Z1, Z2, K1, Z1
@@ -37750,9 +37795,9 @@ whole:
 	VINSERTI64X4 $1, 280(DI), Z1, Z1
 	VMOVDQU32 128(SI), Z0
 	VPMOVB2M Z0, K1
+	PREFETCHT0 6208(SI)
 	VPXORD Z2, Z2, Z2
 	VPSUBB Z1, Z2, K1, Z1
-	PREFETCHT0 6272(SI)
 	VPABSB Z0, Z0
 	VPMADDUBSW Z1, Z0, Z0
 	VPMADDWD Z14, Z0, Z6
@@ -37761,11 +37806,11 @@ whole:
 	VMOVDQU32 192(SI), Z0
 	VPMOVB2M Z0, K1
 	VPXORD Z2, Z2, Z2
+	PREFETCHT0 6272(SI)
 	VPSUBB Z1, Z2, K1, Z1
 	VPABSB Z0, Z0
 	VPMADDUBSW Z1, Z0, Z0
 	VPMADDWD Z14, Z0, Z7
-	PREFETCHT0 6336(SI)
 	VMOVDQU 448(DI), Y1
 	VINSERTI64X4 $1, 504(DI), Z1, Z1
 	VMOVDQU32 256(SI), Z0
@@ -37773,17 +37818,18 @@ whole:
 	VPXORD Z2, Z2, Z2
 	VPSUBB Z1, Z2, K1, Z1
 	VPABSB Z0, Z0
+	PREFETCHT0 6336(SI)
 	VPMADDUBSW Z1, Z0, Z0
 	VPMADDWD Z14, Z0, Z8
 	VMOVDQU 560(DI), Y1
 	VINSERTI64X4 $1, 616(DI), Z1, Z1
 	VMOVDQU32 320(SI), Z0
-	PREFETCHT0 6400(SI)
 	VPMOVB2M Z0, K1
 	VPXORD Z2, Z2, Z2
 	VPSUBB Z1, Z2, K1, Z1
 	VPABSB Z0, Z0
 	VPMADDUBSW Z1, Z0, Z0
+	PREFETCHT0 6400(SI)
 	VPMADDWD Z14, Z0, Z9
 	VMOVDQU 672(DI), Y1
 	VINSERTI64X4 $1, 728(DI), Z1, Z1
@@ -37791,11 +37837,11 @@ whole:
 	VPMOVB2M Z0, K1
 	VPXORD Z2, Z2, Z2
 	VPSUBB Z1, Z2, K1, Z1
-	PREFETCHT0 6464(SI)
 	VPABSB Z0, Z0
 	VPMADDUBSW Z1, Z0, Z0
 	VPMADDWD Z14, Z0, Z10
 	VMOVDQU 784(DI), Y1
+	PREFETCHT0 6464(SI)
 	VINSERTI64X4 $1, 840(DI), Z1, Z1
 	VMOVDQU32 448(SI), Z0
 	VPMOVB2M Z0, K1
@@ -37804,9 +37850,9 @@ whole:
 	VPABSB Z0, Z0
 	VPMADDUBSW Z1, Z0, Z0
 	VPMADDWD Z14, Z0, Z11
-	PREFETCHT0 6528(SI)
 	VPUNPCKLDQ Z5, Z4, Z0
 	VPUNPCKHDQ Z5, Z4, Z1
+	PREFETCHT0 6528(SI)
 	VPADDD Z1, Z0, Z0
 	VPUNPCKLDQ Z7, Z6, Z2
 	VPUNPCKHDQ Z7, Z6, Z3
@@ -37817,8 +37863,8 @@ whole:
 	VPUNPCKLDQ Z9, Z8, Z4
 	VPUNPCKHDQ Z9, Z8, Z5
 	VPADDD Z5, Z4, Z4
-	PREFETCHT0 6592(SI)
 	VPUNPCKLDQ Z11, Z10, Z6
+	PREFETCHT0 6592(SI)
 	VPUNPCKHDQ Z11, Z10, Z7
 	VPADDD Z7, Z6, Z6
 	VPUNPCKLQDQ Z6, Z4, Z5
@@ -37831,6 +37877,7 @@ whole:
 	ADDQ $64, R10
 	ADDQ $512, SI
 	ADDQ $896, DI
+	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
 rest:
@@ -37943,8 +37990,8 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply4AVX512(SB), NOSPLIT, $0-64
+// func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply4AVX512(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -37956,7 +38003,9 @@ TEXT ·apply4AVX512(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHNTA 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -37981,6 +38030,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHNTA 6208(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -38123,6 +38173,7 @@ next:
 	VMOVUPS 960(DX), Z21
 	VMULPS.BCST 60(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $128, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -38138,8 +38189,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply6AVX512(SB), NOSPLIT, $0-64
+// func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply6AVX512(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -38152,7 +38203,9 @@ TEXT ·apply6AVX512(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHT0 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -38315,6 +38368,7 @@ next:
 	VMOVUPS 448(BX), Z21
 	VMULPS.BCST 28(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $64, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -38331,8 +38385,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply8AVX512(SB), NOSPLIT, $0-64
+// func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply8AVX512(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -38344,7 +38398,9 @@ TEXT ·apply8AVX512(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHT0 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -38357,6 +38413,7 @@ next:
 	VMOVDQU32 0(R10)(R12*1), Z9
 	VMOVDQU32 0(R10)(R12*2), Z10
 	VMOVDQU32 0(R10)(R13*1), Z11
+	PREFETCHT0 6208(AX)
 	VMOVDQU32 0(R11), Z12
 	VMOVDQU32 0(R11)(R12*1), Z13
 	VMOVDQU32 0(R11)(R12*2), Z14
@@ -38369,6 +38426,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHT0 6272(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -38381,6 +38439,7 @@ next:
 	VPUNPCKHDQ Z9, Z8, Z17
 	VPUNPCKLDQ Z11, Z10, Z18
 	VPUNPCKHDQ Z11, Z10, Z19
+	PREFETCHT0 6336(AX)
 	VPUNPCKLQDQ Z18, Z16, Z8
 	VPUNPCKHQDQ Z18, Z16, Z9
 	VPUNPCKLQDQ Z19, Z17, Z10
@@ -38495,6 +38554,7 @@ next:
 	VMOVUPS 960(DX), Z21
 	VMULPS.BCST 60(DI), Z21, Z21
 	VFMADD231PS Z21, Z20, Z28
+	ADDQ $256, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -38510,8 +38570,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·applyMinAVX512(SB), NOSPLIT, $0-64
+// func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·applyMinAVX512(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -38524,7 +38584,9 @@ TEXT ·applyMinAVX512(SB), NOSPLIT, $0-64
 	LEAQ (R9)(R12*4), R10
 	LEAQ (R10)(R12*4), R11
 	VPXORD Z28, Z28, Z28
+	MOVQ ask+64(FP), AX
 next:
+	PREFETCHNTA 6144(AX)
 	VMOVDQU32 0(R8), Z0
 	VMOVDQU32 0(R8)(R12*1), Z1
 	VMOVDQU32 0(R8)(R12*2), Z2
@@ -38549,6 +38611,7 @@ next:
 	VPUNPCKHQDQ Z18, Z16, Z1
 	VPUNPCKLQDQ Z19, Z17, Z2
 	VPUNPCKHQDQ Z19, Z17, Z3
+	PREFETCHNTA 6208(AX)
 	VPUNPCKLDQ Z5, Z4, Z16
 	VPUNPCKHDQ Z5, Z4, Z17
 	VPUNPCKLDQ Z7, Z6, Z18
@@ -38707,6 +38770,7 @@ next:
 	VFMADD231PS Z21, Z20, Z28
 	VMOVUPS 960(BX), Z21
 	VFMADD231PS.BCST 60(SI), Z21, Z28
+	ADDQ $128, AX
 	ADDQ $64, R8
 	ADDQ $64, R9
 	ADDQ $64, R10
@@ -38723,8 +38787,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums4AVX2(SB), NOSPLIT, $0-56
+// func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums4AVX2(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
@@ -38833,8 +38897,8 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums6AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums6AVX2(SB), NOSPLIT, $0-56
+// func sums6AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums6AVX2(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
@@ -39026,8 +39090,8 @@ ended:
 	VZEROUPPER
 	RET
 
-// func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
-TEXT ·sums8AVX2(SB), NOSPLIT, $0-56
+// func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+TEXT ·sums8AVX2(SB), NOSPLIT, $0-72
 	MOVQ src+0(FP), R8
 	MOVQ stride+8(FP), R12
 	MOVQ sums+24(FP), R9
@@ -39192,8 +39256,8 @@ ended:
 	VZEROUPPER
 	RET
 
-// func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply4AVX2(SB), NOSPLIT, $0-64
+// func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply4AVX2(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -39307,8 +39371,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply6AVX2(SB), NOSPLIT, $0-64
+// func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply6AVX2(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -39422,8 +39486,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·apply8AVX2(SB), NOSPLIT, $0-64
+// func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·apply8AVX2(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX
@@ -39521,8 +39585,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
-TEXT ·applyMinAVX2(SB), NOSPLIT, $0-64
+// func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+TEXT ·applyMinAVX2(SB), NOSPLIT, $0-72
 	MOVQ sums+8(FP), R8
 	MOVQ pitch+16(FP), R12
 	MOVQ d+24(FP), DX

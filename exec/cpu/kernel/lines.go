@@ -95,16 +95,18 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	strips := max(min(rows, readable-first), 0) / lanes
 	s.sums, s.d, s.m = aligned(s.sums, lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
 	sums, d, m := &s.sums[0], &s.d[0], &s.m[0]
-	early := 0 // rows to sum before the scales are unpacked
+	step := scales / max(4*p.groups/lanes, 1) // of the requests for the next strip's scales
+	early := 0                                // rows to sum before the scales are unpacked
 	if stride <= shortRow {
 		early = lanes / 2
 	}
 	for i := range strips {
 		at := first + i*lanes
 		src, scale := &w.Quants[at*stride], &w.Scales[at*scales]
+		next, nextScale := behind(src, lanes*stride), behind(scale, lanes*scales)
 		if early > 0 {
-			p.sums(src, stride, p.quants, sums, p.pitch, early, p.groups)
-			src = &w.Quants[(at+early)*stride]
+			p.sums(src, stride, p.quants, sums, p.pitch, early, p.groups, nextScale, step)
+			src, nextScale = &w.Quants[(at+early)*stride], nextScale+uintptr(early*scales)
 		}
 		if paired(w.Type) {
 			k.Pairs(d, m, scale, scales, p.groups)
@@ -115,11 +117,15 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 			clear(s.d[blocks*lanes:])
 			clear(s.m[blocks*lanes:])
 		}
-		p.sums(src, stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups)
-		p.apply(&y[i*lanes], sums, p.pitch, d, m, p.xd, p.other, p.groups)
+		p.sums(src, stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups, nextScale, step)
+		p.apply(&y[i*lanes], sums, p.pitch, d, m, p.xd, p.other, p.groups, next)
 	}
 	return strips * lanes
 }
+
+// behind is an address for prefetches, which no pointer may hold: it may be
+// nobody's.
+func behind(p *byte, bytes int) uintptr { return uintptr(unsafe.Pointer(p)) + uintptr(bytes) }
 
 // rowsWithin is how many rows of a plane may be read with beyond bytes more.
 func rowsWithin(plane, row, beyond int) int { return (plane - beyond) / row }

@@ -84,7 +84,9 @@ type Variant struct {
 	// that Apply knows, pitch bytes from row to row; x is a line's halves, for Sums8
 	// the blocks. Apply scales the sums of Lanes rows and adds them up. xd is a
 	// line's scales; x its scaled sums for ApplyMin, else what takes the offset of
-	// weights back; m is read where blocks have pairs.
+	// weights back; m is read where blocks have pairs. Both may prefetch: Sums what
+	// follows the rows, and from ask on, where the next strip's scales lie, step bytes
+	// for Lanes blocks; Apply what follows ask, where the next strip's weights lie.
 	Sums4, Sums6, Sums8              sumsKernel
 	Apply4, Apply6, Apply8, ApplyMin applyKernel
 
@@ -165,8 +167,8 @@ type AttentionTile struct {
 }
 
 type (
-	sumsKernel  func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int)
-	applyKernel func(y *float32, sums *int32, pitch int, d, m, xd *float32, x unsafe.Pointer, groups int)
+	sumsKernel  func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int, ask uintptr, step int)
+	applyKernel func(y *float32, sums *int32, pitch int, d, m, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
 )
 
 // A Product is a matrix that Planar multiplies: Y[r·LDY+row].

@@ -15,7 +15,7 @@ package main
 //	R6 groups left, R7 weights, R8 activations, R9 sums
 //	V0..V7 sums of blocks or halves, V16.. weights, V20..V27 activations, V30 V31 constants
 func (g *arm64) sums(kind, isa string) {
-	g.function(kind+isa, "src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int", "")
+	g.function(kind+isa, sumsParams, "")
 	for i, arg := range []string{"src", "stride", "sums", "pitch", "rows"} {
 		g.load(arg, []string{"R1", "R2", "R3", "R4", "R5"}[i])
 	}
