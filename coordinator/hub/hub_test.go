@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,8 +71,8 @@ func open(t *testing.T, policy plan.Policy, change ...func(o *hub.Options)) *roo
 }
 
 // join lends a worker to the room; stop makes it leave in order, kill cuts its
-// connection for good.
-func (r *room) join(name string, bytes int64) (stop, kill func()) {
+// connection for good. Its executor may be wrapped.
+func (r *room) join(name string, bytes int64, wrap ...func(exec.Executor) exec.Executor) (stop, kill func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wait sync.WaitGroup
 	engine := newEngine(r.t)
@@ -96,8 +97,14 @@ func (r *room) join(name string, bytes int64) (stop, kill func()) {
 			},
 			Hello: wire.Hello{Token: token, Name: name, Kind: "native", Backend: "cpu reference",
 				Capacity: wire.Capacity{Bytes: bytes, ReadGBs: 10, DispatchMs: 0.01, Credit: 4}},
-			NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-			Open:        func(context.Context, string) (shard.Source, error) { return r.src, nil },
+			NewExecutor: func() (exec.Executor, error) {
+				var x exec.Executor = cpu.New(cpu.Options{Engine: engine})
+				for _, f := range wrap {
+					x = f(x)
+				}
+				return x, nil
+			},
+			Open: func(context.Context, string) (shard.Source, error) { return r.src, nil },
 		})
 	}()
 	end := func() { cancel(); wait.Wait() }
@@ -189,26 +196,52 @@ func TestCutsInsideLayers(t *testing.T) {
 	require.Equal(t, want, r.ask(prompt, 20, nil))
 }
 
+// A hold stops a worker's passes once: the nth from when left was set to n, which it
+// tells, until it is let go.
+type hold struct {
+	left          atomic.Int64
+	reached, free chan struct{}
+}
+
+type heldExecutor struct {
+	exec.Executor
+	*hold
+}
+
+func (h heldExecutor) Step(ctx context.Context, in, out *exec.Pass) error {
+	if h.left.Add(-1) == 0 {
+		close(h.reached)
+		select {
+		case <-h.free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return h.Executor.Step(ctx, in, out)
+}
+
 func TestLosingAWorkerInTheMiddle(t *testing.T) {
 	for _, how := range []string{"leaves", "is killed"} {
 		t.Run(how, func(t *testing.T) {
 			r := open(t, plan.Spread)
 			want := r.local(prompt, 40)
 			r.join("ana", gib)
-			stop, kill := r.join("ben", gib)
+			h := &hold{reached: make(chan struct{}), free: make(chan struct{})}
+			stop, kill := r.join("ben", gib, func(x exec.Executor) exec.Executor { return heldExecutor{x, h} })
 			r.join("cai", gib)
 			r.await("three hold layers", holding(3))
-			got := r.ask(prompt, 40, func(i int) {
-				if i == 7 {
-					if how == "leaves" {
-						stop()
-					} else {
-						kill()
-					}
-				}
-			})
-			require.Equal(t, want, got)
-			require.GreaterOrEqual(t, r.hub.Snapshot().Losses, 1)
+			h.left.Store(7) // before, its layers were tried
+			done := make(chan []int32, 1)
+			go func() { done <- r.ask(prompt, 40, nil) }()
+			<-h.reached
+			if how == "leaves" {
+				stop()
+			} else {
+				kill()
+			}
+			r.await("the chain lost one", func(s hub.Snapshot) bool { return s.Losses >= 1 })
+			close(h.free)
+			require.Equal(t, want, <-done)
 			r.await("two hold layers", holding(2))
 		})
 	}
