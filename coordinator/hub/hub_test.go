@@ -196,11 +196,11 @@ func TestCutsInsideLayers(t *testing.T) {
 	require.Equal(t, want, r.ask(prompt, 20, nil))
 }
 
-// A hold stops a worker's passes once: the nth from when left was set to n, which it
-// tells, until it is let go.
+// A hold stops a worker's passes once: the nth from when left was set to n, until it
+// is let go.
 type hold struct {
-	left          atomic.Int64
-	reached, free chan struct{}
+	left atomic.Int64
+	free chan struct{}
 }
 
 type heldExecutor struct {
@@ -210,7 +210,6 @@ type heldExecutor struct {
 
 func (h heldExecutor) Step(ctx context.Context, in, out *exec.Pass) error {
 	if h.left.Add(-1) == 0 {
-		close(h.reached)
 		select {
 		case <-h.free:
 		case <-ctx.Done():
@@ -226,14 +225,14 @@ func TestLosingAWorkerInTheMiddle(t *testing.T) {
 			r := open(t, plan.Spread)
 			want := r.local(prompt, 40)
 			r.join("ana", gib)
-			h := &hold{reached: make(chan struct{}), free: make(chan struct{})}
+			h := &hold{free: make(chan struct{})}
 			stop, kill := r.join("ben", gib, func(x exec.Executor) exec.Executor { return heldExecutor{x, h} })
 			r.join("cai", gib)
 			r.await("three hold layers", holding(3))
 			h.left.Store(7) // before, its layers were tried
 			done := make(chan []int32, 1)
 			go func() { done <- r.ask(prompt, 40, nil) }()
-			<-h.reached
+			r.await("ben is in a pass", func(hub.Snapshot) bool { return h.left.Load() <= 0 })
 			if how == "leaves" {
 				stop()
 			} else {

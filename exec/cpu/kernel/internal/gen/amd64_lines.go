@@ -47,7 +47,7 @@ func (g *amd64) sums(kind string) {
 		g.load("ask", "BX")
 		g.load("step", "CX")
 	}
-	n, weights, acts := g.t.lineGroups(), 64, 4*32 // bytes of a group
+	n, weights, acts := g.t.lineGroups(), 4*quantBytes(kind), 4*32 // bytes of a group
 	if !g.t.vnni || kind != "sums8" {
 		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
 	}
@@ -57,11 +57,11 @@ func (g *amd64) sums(kind string) {
 		line = g.lineNibbles
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 	case "sums6":
-		line, weights = g.lineSixes, 96
+		line = g.lineSixes
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 		g.sixesConstants()
 	default:
-		weights, acts = 128, 4*blockBytes
+		acts = 4 * blockBytes
 		if g.t.vnni {
 			g.broadcast(g.everywhere("sign8", 0x80808080), 15)
 		}
@@ -77,7 +77,7 @@ func (g *amd64) sums(kind string) {
 		g.p("PCALIGN $64") // elsewhere in a line of code it is 2 % slower
 	}
 	g.label("whole")
-	g.paced(append(requests, g.ahead(kind, 0, n*weights)...), func() {
+	g.paced(append(requests, ahead(kind, "SI", 0, n*weights)...), func() {
 		for i := range n {
 			line(i)
 		}
@@ -97,7 +97,7 @@ func (g *amd64) sums(kind string) {
 		g.zero(4 + r)
 	}
 	for i := range n - 1 {
-		g.paced(g.ahead(kind, i*weights, (i+1)*weights), func() { line(i) })
+		g.paced(ahead(kind, "SI", i*weights, (i+1)*weights), func() { line(i) })
 		g.p("DECQ AX")
 		g.p("JZ reduce")
 	}
@@ -112,18 +112,24 @@ func (g *amd64) sums(kind string) {
 	g.ret()
 }
 
-// ahead are the requests for the lines of memory that lie lineAhead bytes behind
-// bytes from..to-1 of a row. What is read once need not stay in the caches, which
-// measurably helps weights of 4 bits, of which a byte takes most work.
-func (g *amd64) ahead(kind string, from, to int) (requests []string) {
-	return requestsFor(kind == "sums4", "SI", from, to)
+// quantBytes are those of a block's quants, for the kernels of a kind.
+func quantBytes(kind string) int {
+	switch kind {
+	case "sums8", "apply8":
+		return 32
+	case "sums6", "apply6":
+		return 24
+	}
+	return 16
 }
 
-// requestsFor are those for lines lineAhead behind bytes from..to-1 of what the
-// register points to.
-func requestsFor(once bool, register string, from, to int) (requests []string) {
+// ahead are the requests for the lines of memory that lie lineAhead bytes behind
+// bytes from..to-1 of what the register points to, quants. What is read once need
+// not stay in the caches, which measurably helps weights of 4 bits, of which a
+// byte takes most work.
+func ahead(kind, register string, from, to int) (requests []string) {
 	request := "PREFETCHT0"
-	if once {
+	if quantBytes(kind) == 16 {
 		request = "PREFETCHNTA"
 	}
 	for at := (from + 63) / 64 * 64; at < to; at += 64 {
@@ -393,7 +399,7 @@ func (g *amd64) apply(kind string) {
 		g.load("ask", "AX")
 	}
 	g.label("next")
-	g.paced(requestsFor(kind == "apply4" || kind == "applyMin", "AX", 0, asked), func() {
+	g.paced(ahead(kind, "AX", 0, asked), func() {
 		for r := range g.t.lanes {
 			g.p("%s %s, %s", g.vmov(), row(r, 0), g.v(r))
 		}
@@ -433,14 +439,7 @@ func (g *amd64) applyAsks(kind string, blocks int) int {
 	if !g.t.wide() {
 		return 0
 	}
-	width := 16
-	switch kind {
-	case "apply6":
-		width = 24
-	case "apply8":
-		width = 32
-	}
-	return g.t.lanes * blocks * width / 32 / 64 * 64
+	return g.t.lanes * blocks * quantBytes(kind) / 32 / 64 * 64
 }
 
 // offsetBytes is what SI has for a block.
