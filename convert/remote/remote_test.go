@@ -35,8 +35,9 @@ type host struct {
 	token   string // that the hub wants; "": none
 
 	mu       sync.Mutex
-	fault    func(w http.ResponseWriter, r *http.Request, n int) bool // for the content host's n-th request; true: answered
+	fault    func(w http.ResponseWriter, r *http.Request, n int) bool // for requests to the content host, n as turn counts; true: answered
 	requests int
+	turns    map[string]int
 	bytes    int
 	tokens   []string // that came to the content host
 	pages    bool
@@ -46,7 +47,7 @@ type host struct {
 const commit = "0123456789abcdef0123456789abcdef01234567"
 
 func newHost(t *testing.T, files map[string][]byte) *host {
-	h := &host{files: files, tag: `"v1"`}
+	h := &host{files: files, turns: map[string]int{}, tag: `"v1"`}
 	h.Server = httptest.NewServer(http.HandlerFunc(h.hub))
 	h.content = httptest.NewServer(http.HandlerFunc(h.serve))
 	t.Cleanup(func() { h.Close(); h.content.Close() })
@@ -131,11 +132,24 @@ func sorted(files map[string][]byte) []string {
 	return names
 }
 
+// turn numbers requests for faults that come in turns: from one attempt at the same
+// bytes to the next it grows by one, whatever else is asked meanwhile, so that nobody
+// is refused ten times in a row by chance.
+func (h *host) turn(r *http.Request) int {
+	bytes := r.URL.Path + " " + r.Header.Get("Range")
+	if n, again := h.turns[bytes]; again {
+		h.turns[bytes] = n + 1
+	} else {
+		h.turns[bytes] = h.requests
+	}
+	return h.turns[bytes]
+}
+
 // serve is the content host.
 func (h *host) serve(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	h.requests++
-	n, fault, tag := h.requests, h.fault, h.tag
+	n, fault, tag := h.turn(r), h.fault, h.tag
 	if token := r.Header.Get("Authorization"); token != "" {
 		h.tokens = append(h.tokens, token)
 	}
