@@ -128,7 +128,7 @@ func lend(src shard.Source, engine *kernel.Engine, address, name string) worker.
 		Hello: wire.Hello{Token: token, Name: name, Kind: "native", Backend: "cpu " + engine.Variant(),
 			Capacity: wire.Capacity{Bytes: 1 << 40, ReadGBs: 20, DispatchMs: 0.01, Credit: 8, Threads: engine.Threads()}},
 		NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-		Open:        func(context.Context, string) (shard.Source, error) { return src, nil },
+		Open:        func(context.Context, string) (shard.Source, func(), error) { return src, nil, nil },
 	}
 }
 

@@ -71,10 +71,11 @@ func (d *Dir) Piece(ctx context.Context, index int) ([]byte, error) {
 	}
 	p := d.manifest.Pieces[index]
 	path := filepath.Join(d.path, PieceFolder, p.Hash.String())
-	data, seen, err := mapFile(path, p.Bytes)
+	data, info, err := MapFile(path, p.Bytes)
 	if err != nil {
 		return nil, err
 	}
+	seen := stamp{info.Size(), info.ModTime().UnixNano()}
 	d.mu.Lock()
 	known := d.stamps[p.Hash.String()] == seen
 	d.mu.Unlock()
@@ -95,26 +96,6 @@ func (d *Dir) Piece(ctx context.Context, index int) ([]byte, error) {
 		d.saveStamps()
 	}
 	return data, nil
-}
-
-func mapFile(path string, size int64) (mmap.MMap, stamp, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	if info.Size() != size {
-		return nil, stamp{}, fmt.Errorf("%s has %d bytes, the manifest says %d", path, info.Size(), size)
-	}
-	data, err := mmap.Map(f, mmap.RDONLY, 0)
-	if err == nil {
-		advise(data)
-	}
-	return data, stamp{size, info.ModTime().UnixNano()}, err
 }
 
 // saveStamps writes the stamps; a read-only folder only costs time.

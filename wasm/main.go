@@ -60,8 +60,9 @@ func main() {
 		},
 		Hello:       hello,
 		NewExecutor: func() (exec.Executor, error) { return b.newExecutor() },
-		Open: func(ctx context.Context, manifest string) (shard.Source, error) {
-			return pieces.Open(ctx, o.Base, manifest)
+		Open: func(ctx context.Context, manifest string) (shard.Source, func(), error) {
+			src, err := pieces.Open(ctx, o.Base, manifest)
+			return src, nil, err
 		},
 		Report: func(s worker.Status) {
 			post(map[string]any{"status": s, "backend": b.name})

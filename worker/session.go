@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"time"
 
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/link"
+	"github.com/potluck-llm/potluck/shard"
 	"github.com/potluck-llm/potluck/wire"
 )
 
@@ -300,20 +302,34 @@ func (s *session) assign(ctx context.Context, a *wire.Assign) error {
 }
 
 func (s *session) load(ctx context.Context, a *wire.Assign) (*loaded, error) {
-	src, err := s.w.Open(ctx, a.Manifest)
+	src, closed, err := s.w.Open(ctx, a.Manifest)
 	if err != nil {
 		return nil, err
 	}
-	config := src.Manifest().Model
+	l := &loaded{key: keyOf(a), assign: *a, closed: closed}
+	if err := s.fill(ctx, l, src); err != nil {
+		l.close()
+		return nil, err
+	}
+	debug.FreeOSMemory() // what loading left behind: computing makes too little garbage to have it collected soon
+	return l, nil
+}
+
+// fill loads a span from its store.
+func (s *session) fill(ctx context.Context, l *loaded, src shard.Source) (err error) {
+	a, config := &l.assign, src.Manifest().Model
 	if err := config.CheckSpan(a.Range); err != nil {
-		return nil, err
+		return err
 	}
-	x, err := s.w.NewExecutor()
-	if err != nil {
-		return nil, err
+	if l.x, err = s.w.NewExecutor(); err != nil {
+		return err
+	}
+	l.hidden = config.Hidden
+	if config.MoE != nil && a.Range.From.Inside() {
+		l.perToken = config.MoE.PerToken
 	}
 	var last time.Time
-	err = x.Load(ctx, a.Range, a.Slots, src, func(p exec.Progress) {
+	return l.x.Load(ctx, a.Range, a.Slots, src, func(p exec.Progress) {
 		if now := time.Now(); now.Sub(last) >= progressEvery {
 			last = now
 			select {
@@ -322,15 +338,6 @@ func (s *session) load(ctx context.Context, a *wire.Assign) (*loaded, error) {
 			}
 		}
 	})
-	if err != nil {
-		_ = x.Close()
-		return nil, err
-	}
-	l := &loaded{key: keyOf(a), assign: *a, x: x, hidden: config.Hidden}
-	if config.MoE != nil && a.Range.From.Inside() {
-		l.perToken = config.MoE.PerToken
-	}
-	return l, nil
 }
 
 // loaded puts a finished load into service.
@@ -341,7 +348,7 @@ func (s *session) loaded(ctx context.Context, d loadDone) error {
 	delete(s.loading, number)
 	if cancel == nil { // released meanwhile
 		if d.span != nil {
-			_ = d.span.x.Close()
+			d.span.close()
 		}
 		return nil
 	}
@@ -403,7 +410,7 @@ func (s *session) release(number uint32) {
 	}
 	if span := s.spans[number]; span != nil {
 		delete(s.spans, number)
-		_ = span.x.Close()
+		span.close()
 		s.showSpans("idle")
 	}
 }

@@ -13,6 +13,17 @@ type loaded struct {
 	assign           wire.Assign
 	x                exec.Executor
 	hidden, perToken int
+	closed           func() // of its store; may be nil
+}
+
+// close ends the span and then the use of its pieces.
+func (l *loaded) close() {
+	if l.x != nil {
+		_ = l.x.Close()
+	}
+	if l.closed != nil {
+		l.closed()
+	}
 }
 
 // keyOf says which assignments the same weights serve.
@@ -46,7 +57,7 @@ func (s *shelf) take(key string) *loaded {
 // clear closes everything: room for something else.
 func (s *shelf) clear() {
 	for _, l := range s.spans {
-		_ = l.x.Close()
+		l.close()
 	}
 	s.spans = nil
 }

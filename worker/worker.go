@@ -28,8 +28,9 @@ type Options struct {
 	Hello wire.Hello
 	// NewExecutor returns an executor without a span.
 	NewExecutor func() (exec.Executor, error)
-	// Open opens a store by the hash of its manifest.
-	Open func(ctx context.Context, manifest string) (shard.Source, error)
+	// Open opens a store by the hash of its manifest. What its pieces hold is used
+	// until closed is called, which may be nil.
+	Open func(ctx context.Context, manifest string) (src shard.Source, closed func(), err error)
 	// Report is told of every change, from one goroutine at a time; may be nil.
 	Report func(Status)
 	Logger *slog.Logger

@@ -40,6 +40,7 @@ type desk struct {
 	mu     sync.Mutex
 	states []string
 	opened int   // stores
+	closed int   // of them
 	open   error // what opening one gives
 }
 
@@ -64,11 +65,18 @@ func lend(t *testing.T) *desk {
 			},
 			Hello:       wire.Hello{Token: "t", Name: "ana", Kind: "native", Capacity: wire.Capacity{Bytes: 1 << 30}},
 			NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-			Open: func(context.Context, string) (shard.Source, error) {
+			Open: func(context.Context, string) (shard.Source, func(), error) {
 				d.mu.Lock()
 				defer d.mu.Unlock()
+				if d.open != nil {
+					return nil, nil, d.open
+				}
 				d.opened++
-				return d.src, d.open
+				return d.src, func() {
+					d.mu.Lock()
+					defer d.mu.Unlock()
+					d.closed++
+				}, nil
 			},
 			Report: func(s worker.Status) {
 				d.mu.Lock()
@@ -79,7 +87,11 @@ func lend(t *testing.T) *desk {
 			},
 		})
 	}()
-	t.Cleanup(func() { cancel(); d.end() })
+	t.Cleanup(func() {
+		cancel()
+		_ = d.end()
+		require.Equal(t, d.opened, d.closed, "a store was left open")
+	})
 	return d
 }
 

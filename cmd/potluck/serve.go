@@ -207,7 +207,7 @@ func (f *serveFlags) lend(ctx context.Context, src shard.Source, room *hub.Hub, 
 			},
 			Hello:       hello,
 			NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-			Open:        func(context.Context, string) (shard.Source, error) { return src, nil },
+			Open:        func(context.Context, string) (shard.Source, func(), error) { return src, nil, nil },
 			Logger:      logger.With("part", "local worker"),
 		})
 	}()

@@ -113,8 +113,12 @@ func (f *workerFlags) run(ctx context.Context) error {
 		},
 		Hello:       hello,
 		NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-		Open: func(ctx context.Context, manifest string) (shard.Source, error) {
-			return httpsource.Open(ctx, httpsource.Options{Base: base, Folder: folder}, manifest)
+		Open: func(ctx context.Context, manifest string) (shard.Source, func(), error) {
+			src, err := httpsource.Open(ctx, httpsource.Options{Base: base, Folder: folder}, manifest)
+			if err != nil {
+				return nil, nil, err
+			}
+			return src, src.Close, nil
 		},
 		Logger: logger,
 	})

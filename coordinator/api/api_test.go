@@ -96,7 +96,7 @@ func (s *server) lend(name string, engine *kernel.Engine) {
 			},
 			Hello:       wire.Hello{Token: "t", Name: name, Kind: "native", Capacity: wire.Capacity{Bytes: 1 << 30, ReadGBs: 5, Credit: 4}},
 			NewExecutor: func() (exec.Executor, error) { return cpu.New(cpu.Options{Engine: engine}), nil },
-			Open:        func(context.Context, string) (shard.Source, error) { return s.src, nil },
+			Open:        func(context.Context, string) (shard.Source, func(), error) { return s.src, nil, nil },
 		})
 	}()
 }

@@ -104,7 +104,7 @@ func (r *room) join(name string, bytes int64, wrap ...func(exec.Executor) exec.E
 				}
 				return x, nil
 			},
-			Open: func(context.Context, string) (shard.Source, error) { return r.src, nil },
+			Open: func(context.Context, string) (shard.Source, func(), error) { return r.src, nil, nil },
 		})
 	}()
 	end := func() { cancel(); wait.Wait() }

@@ -16,7 +16,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/edsrzf/mmap-go"
 
 	"github.com/potluck-llm/potluck/shard"
 )
@@ -35,6 +38,9 @@ type Source struct {
 	o        Options
 	hash     string // of the manifest
 	manifest *shard.Manifest
+
+	mu     sync.Mutex
+	mapped map[shard.Hash]mmap.MMap
 }
 
 // CacheFolder is where this user's pieces are kept.
@@ -64,12 +70,17 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 			return nil, err
 		}
 	}
-	s := &Source{o: o, hash: hash}
-	data, err := s.kept(want, -1)
-	if err != nil {
+	s := &Source{o: o, hash: hash, mapped: map[shard.Hash]mmap.MMap{}}
+	var data []byte
+	err := os.ErrNotExist
+	if o.Folder != "" {
+		data, err = os.ReadFile(s.path(want))
+	}
+	if err != nil || shard.Sum(data) != want {
 		if data, err = s.fetch(ctx, "/shards/"+hash+"/manifest.json", want, shard.MaxManifest); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", hash, err)
 		}
+		s.keep(want, data)
 	}
 	if s.manifest, err = shard.ParseManifest(data); err != nil {
 		return nil, err
@@ -80,7 +91,22 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 // Manifest returns the store's manifest.
 func (s *Source) Manifest() *shard.Manifest { return s.manifest }
 
-// Piece returns a piece from the cache, or fetches it.
+// Close ends the use of all pieces.
+func (s *Source) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for hash, data := range s.mapped {
+		_ = data.Unmap()
+		delete(s.mapped, hash)
+	}
+}
+
+// Piece returns a piece from the cache, or fetches it. It is valid until Close.
+//
+// The cache is mapped: several workers of a machine, and spans of a worker, have
+// the same memory, the system can take it back, and what was written in one go
+// lies in large pages, through which products stream faster than through a
+// program's own memory.
 func (s *Source) Piece(ctx context.Context, index int) ([]byte, error) {
 	if index < 0 || index >= len(s.manifest.Pieces) {
 		return nil, fmt.Errorf("piece %d of %d", index, len(s.manifest.Pieces))
@@ -89,24 +115,43 @@ func (s *Source) Piece(ctx context.Context, index int) ([]byte, error) {
 	if data, err := s.kept(p.Hash, p.Bytes); err == nil {
 		return data, nil
 	}
-	return s.fetch(ctx, "/shards/"+s.hash+"/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
+	data, err := s.fetch(ctx, "/shards/"+s.hash+"/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
+	if err != nil || !s.keep(p.Hash, data) {
+		return data, err
+	}
+	if kept, err := s.kept(p.Hash, p.Bytes); err == nil {
+		return kept, nil
+	}
+	return data, nil
 }
 
 func (s *Source) path(hash shard.Hash) string { return filepath.Join(s.o.Folder, hash.String()) }
 
-// kept reads what is in the cache, if it is whole; size -1: any.
+// kept maps what is in the cache, if it is whole.
 func (s *Source) kept(hash shard.Hash, size int64) ([]byte, error) {
 	if s.o.Folder == "" {
 		return nil, os.ErrNotExist
 	}
-	data, err := os.ReadFile(s.path(hash))
+	s.mu.Lock()
+	data, ok := s.mapped[hash]
+	s.mu.Unlock()
+	if ok {
+		return data, nil
+	}
+	data, _, err := shard.MapFile(s.path(hash), size)
+	if err == nil && shard.Sum(data) != hash {
+		err = errors.Join(fmt.Errorf("%s is damaged", s.path(hash)), data.Unmap())
+	}
 	if err != nil {
-		return nil, err
+		return nil, err // it is fetched anew and replaced
 	}
-	if size >= 0 && int64(len(data)) != size || shard.Sum(data) != hash {
-		_ = os.Remove(s.path(hash)) // damaged: fetched anew
-		return nil, fmt.Errorf("%s is damaged", s.path(hash))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other, ok := s.mapped[hash]; ok { // another goroutine was first
+		_ = data.Unmap()
+		return other, nil
 	}
+	s.mapped[hash] = data
 	return data, nil
 }
 
@@ -117,7 +162,7 @@ const (
 	firstDelay = 250 * time.Millisecond
 )
 
-// fetch downloads, goes on after interruptions, verifies and keeps.
+// fetch downloads, goes on after interruptions and verifies.
 func (s *Source) fetch(ctx context.Context, path string, hash shard.Hash, size int64) ([]byte, error) {
 	var data []byte
 	var err error
@@ -146,7 +191,6 @@ func (s *Source) fetch(ctx context.Context, path string, hash shard.Hash, size i
 			}
 			continue
 		}
-		s.keep(hash, data)
 		return data, nil
 	}
 	return nil, fmt.Errorf("given up after %d attempts: %w", attempts, err)
@@ -204,14 +248,15 @@ func (s *Source) more(ctx context.Context, path string, have []byte, size int64)
 	}
 }
 
-// keep writes to the cache, all or nothing. A full disk costs the cache only.
-func (s *Source) keep(hash shard.Hash, data []byte) {
+// keep writes to the cache, all or nothing, in one go: pages of the system's cache
+// become as large as what is written at once. A full disk costs the cache only.
+func (s *Source) keep(hash shard.Hash, data []byte) bool {
 	if s.o.Folder == "" {
-		return
+		return false
 	}
 	f, err := os.CreateTemp(s.o.Folder, "piece-*")
 	if err != nil {
-		return
+		return false
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
@@ -220,4 +265,5 @@ func (s *Source) keep(hash shard.Hash, data []byte) {
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
+	return err == nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -93,6 +94,7 @@ func (h *host) open(folder string) *httpsource.Source {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	s, err := httpsource.Open(context.Background(), httpsource.Options{Base: h.http.URL + "/", Folder: folder, Client: client}, h.hash)
 	require.NoError(h.t, err)
+	h.t.Cleanup(s.Close)
 	return s
 }
 
@@ -124,6 +126,34 @@ func TestPiecesAreFetchedOnce(t *testing.T) {
 	require.Error(t, err)
 }
 
+// The cache is mapped: what a worker uses of it is neither copied to its own
+// memory nor lost when the user clears the cache.
+func TestTheCacheIsMapped(t *testing.T) {
+	h := serve(t)
+	folder := t.TempDir()
+	s, other := h.open(folder), h.open(folder)
+	h.piece(s, 1)
+	before := heap()
+	_, err := other.Piece(context.Background(), 1)
+	require.NoError(t, err)
+	require.Less(t, heap()-before, s.Manifest().Pieces[1].Bytes, "a cached piece was copied")
+	h.piece(other, 1)
+	h.expect(nil)
+	if runtime.GOOS != "windows" { // which keeps files that are in use
+		require.NoError(t, os.Remove(filepath.Join(folder, s.Manifest().Pieces[1].Hash.String())))
+	}
+	h.piece(s, 1)
+	h.piece(other, 1)
+	require.Zero(t, h.asked())
+}
+
+// heap is how much was ever allocated.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.TotalAlloc)
+}
+
 func TestDamagedCacheIsFetchedAnew(t *testing.T) {
 	h := serve(t)
 	folder := t.TempDir()
@@ -135,6 +165,7 @@ func TestDamagedCacheIsFetchedAnew(t *testing.T) {
 		"empty":   func([]byte) []byte { return nil },
 	} {
 		h.piece(s, 1)
+		s.Close() // nobody damages what is in use
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path, damage(data), 0o644))
