@@ -95,7 +95,7 @@ func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
 	default:
 		a.pitch = blockPitch(cols)
 		a.blocks = aligned(a.blocks, n*a.pitch)
-		if alone && e.k.Sums4 != nil {
+		if alone && e.k.Lines4 != nil {
 			a.lines = aligned(a.lines, n*lineBytes(a.pitch))
 		}
 	}

@@ -665,67 +665,40 @@ func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, 
 func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 //go:noescape
-func sums4AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func lines4AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func sums6AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func lines6AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func sums8AVX512VNNI(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func lines8AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func apply4AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func linesMinAVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func apply6AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func lines4AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func apply8AVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func lines6AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func applyMinAVX512VNNI(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func lines8AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func sums4AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func linesMinAVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func sums6AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func lines4AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func sums8AVX512(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func lines6AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func apply4AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func lines8AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
-func apply6AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func apply8AVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func applyMinAVX512(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func sums4AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-
-//go:noescape
-func sums6AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-
-//go:noescape
-func sums8AVX2(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-
-//go:noescape
-func apply4AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func apply6AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func apply8AVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-
-//go:noescape
-func applyMinAVX2(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func linesMinAVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
 
 //go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)

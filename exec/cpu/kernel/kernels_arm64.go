@@ -269,34 +269,34 @@ func dotFloatNEON_8(y *float32, ldy int, a *float32, lda int, b *float32, ldb in
 func dotHalfNEON_8(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
-func sums4NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums4NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func sums4NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums4NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func sums6NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums6NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func sums6NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums6NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func sums8NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums8NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func sums8NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
+func sums8NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
 
 //go:noescape
-func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
-func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
+func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
 
 //go:noescape
 func decodeF16NEON(dst *float32, src *uint16, n int)

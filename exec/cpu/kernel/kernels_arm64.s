@@ -13756,8 +13756,8 @@ done:
 	FMOVQ F7, (R0)
 	RET
 
-// func sums4NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums4NEON(SB), NOSPLIT, $0-72
+// func sums4NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums4NEON(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -13822,8 +13822,8 @@ next:
 	BNE row
 	RET
 
-// func sums4NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums4NEONDot(SB), NOSPLIT, $0-72
+// func sums4NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums4NEONDot(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -13880,8 +13880,8 @@ next:
 	BNE row
 	RET
 
-// func sums6NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums6NEON(SB), NOSPLIT, $0-72
+// func sums6NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums6NEON(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -13976,8 +13976,8 @@ next:
 	BNE row
 	RET
 
-// func sums6NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums6NEONDot(SB), NOSPLIT, $0-72
+// func sums6NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums6NEONDot(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -14064,8 +14064,8 @@ next:
 	BNE row
 	RET
 
-// func sums8NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums8NEON(SB), NOSPLIT, $0-72
+// func sums8NEON(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums8NEON(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -14131,8 +14131,8 @@ next:
 	BNE row
 	RET
 
-// func sums8NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int)
-TEXT ·sums8NEONDot(SB), NOSPLIT, $0-72
+// func sums8NEONDot(src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int)
+TEXT ·sums8NEONDot(SB), NOSPLIT, $0-56
 	MOVD src+0(FP), R1
 	MOVD stride+8(FP), R2
 	MOVD sums+24(FP), R3
@@ -14186,8 +14186,8 @@ next:
 	BNE row
 	RET
 
-// func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-TEXT ·apply4NEON(SB), NOSPLIT, $0-72
+// func apply4NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply4NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
 	MOVD x+48(FP), R2
@@ -14246,8 +14246,8 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-TEXT ·apply6NEON(SB), NOSPLIT, $0-72
+// func apply6NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply6NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
 	MOVD x+48(FP), R2
@@ -14343,8 +14343,8 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-TEXT ·apply8NEON(SB), NOSPLIT, $0-72
+// func apply8NEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·apply8NEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
 	MOVD x+48(FP), R2
@@ -14399,8 +14399,8 @@ next:
 	FMOVQ F28, (R0)
 	RET
 
-// func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-TEXT ·applyMinNEON(SB), NOSPLIT, $0-72
+// func applyMinNEON(y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int)
+TEXT ·applyMinNEON(SB), NOSPLIT, $0-64
 	MOVD d+24(FP), R0
 	MOVD xd+40(FP), R1
 	MOVD x+48(FP), R2

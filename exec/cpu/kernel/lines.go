@@ -47,31 +47,29 @@ func setLine(memory []byte, blocks []Block) {
 // A lineProduct multiplies one row of activations with strips as they lie in
 // memory, row after row: the order in which a processor reads fastest.
 type lineProduct struct {
-	sums   sumsKernel
-	apply  applyKernel
+	kernel linesKernel
 	quants *byte
 	xd     *float32
-	other  unsafe.Pointer // what apply reads beside it
+	other  unsafe.Pointer // what the kernel reads beside it
 	groups int
 	pitch  int // bytes from row to row of the sums
 }
 
 func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
-	p := lineProduct{sums: k.Sums4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup)}
+	p := lineProduct{kernel: k.Lines4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup)}
 	p.quants, p.xd = linePart[byte](x.lines, x.pitch, lineHalves), linePart[float32](x.lines, x.pitch, lineD)
 	p.pitch = ceilDiv(p.groups, 4) * 64
-	var other int
+	other := lineN8
 	switch t {
 	case quant.Q4_0:
-		p.apply, other = k.Apply4, lineN8
 	case quant.Q6_0:
-		p.sums, p.apply, other = k.Sums6, k.Apply6, lineN32
+		p.kernel, other = k.Lines6, lineN32
 		p.pitch *= 2 // two sums a block
 	case quant.Q8_0:
-		p.sums, p.apply, other = k.Sums8, k.Apply8, lineN80
+		p.kernel, other = k.Lines8, lineN80
 		p.quants = (*byte)(unsafe.Pointer(&x.blocks[0]))
 	default:
-		p.apply, other = k.ApplyMin, lineS
+		p.kernel, other = k.LinesMin, lineS
 	}
 	p.other = unsafe.Pointer(linePart[byte](x.lines, x.pitch, other))
 	return p
@@ -93,39 +91,19 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	readable := min(rowsWithin(len(w.Quants), stride, over*planeWidths[w.Type].quants),
 		rowsWithin(len(w.Scales), scales, over*planeWidths[w.Type].scales))
 	strips := max(min(rows, readable-first), 0) / lanes
+	if strips == 0 {
+		return 0
+	}
 	s.sums, s.d, s.m = aligned(s.sums, lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
-	sums, d, m := &s.sums[0], &s.d[0], &s.m[0]
-	step := scales / max(4*p.groups/lanes, 1) // of the requests for the next strip's scales
-	early := 0                                // rows to sum before the scales are unpacked
+	early := 0
 	if stride <= shortRow {
 		early = lanes / 2
 	}
-	for i := range strips {
-		at := first + i*lanes
-		src, scale := &w.Quants[at*stride], &w.Scales[at*scales]
-		next, nextScale := behind(src, lanes*stride), behind(scale, lanes*scales)
-		if early > 0 {
-			p.sums(src, stride, p.quants, sums, p.pitch, early, p.groups, nextScale, step)
-			src, nextScale = &w.Quants[(at+early)*stride], nextScale+uintptr(early*scales)
-		}
-		if paired(w.Type) {
-			k.Pairs(d, m, scale, scales, p.groups)
-		} else {
-			k.Scales(d, scale, scales, p.groups)
-		}
-		if over > 0 { // what the next row gave
-			clear(s.d[blocks*lanes:])
-			clear(s.m[blocks*lanes:])
-		}
-		p.sums(src, stride, p.quants, &s.sums[early*p.pitch/4], p.pitch, lanes-early, p.groups, nextScale, step)
-		p.apply(&y[i*lanes], sums, p.pitch, d, m, p.xd, p.other, p.groups, next)
-	}
+	step := scales / max(4*p.groups/lanes, 1)
+	p.kernel(&y[0], strips, &w.Quants[first*stride], stride, &w.Scales[first*scales], scales, p.quants, p.xd, p.other,
+		&s.sums[0], p.pitch, &s.d[0], &s.m[0], p.groups, blocks, early, step)
 	return strips * lanes
 }
-
-// behind is an address for prefetches, which no pointer may hold: it may be
-// nobody's.
-func behind(p *byte, bytes int) uintptr { return uintptr(unsafe.Pointer(p)) + uintptr(bytes) }
 
 // rowsWithin is how many rows of a plane may be read with beyond bytes more.
 func rowsWithin(plane, row, beyond int) int { return (plane - beyond) / row }

@@ -113,7 +113,7 @@ func (e *Engine) unitRows(strips, n int) int {
 		return max(strips, 1) * e.k.Lanes // it divides them itself
 	}
 	per, most := strips/(8*e.pool.threads), unitStrips
-	if n == 1 && e.k.Sums4 != nil {
+	if n == 1 && e.k.Lines4 != nil {
 		most = unitLines
 	}
 	return min(max(per, 1), most) * e.k.Lanes

@@ -77,18 +77,9 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Sums and Apply, optional but together, multiply one row of
-	// activations with a strip in the order of memory, equal to the bit with Unpack
-	// and Dot. Sums writes for rows that lie stride bytes apart the integer sum of
-	// each block, of q6_0 of each half, sixteen to a vector of 64 bytes in an order
-	// that Apply knows, pitch bytes from row to row; x is a line's halves, for Sums8
-	// the blocks. Apply scales the sums of Lanes rows and adds them up. xd is a
-	// line's scales; x its scaled sums for ApplyMin, else what takes the offset of
-	// weights back; m is read where blocks have pairs. Both may prefetch: Sums what
-	// follows the rows, and from ask on, where the next strip's scales lie, step bytes
-	// for Lanes blocks; Apply what follows ask, where the next strip's weights lie.
-	Sums4, Sums6, Sums8              sumsKernel
-	Apply4, Apply6, Apply8, ApplyMin applyKernel
+	// Lines, optional but together, multiply one row of activations with strips in
+	// the order of memory, equal to the bit with Unpack and Dot.
+	Lines4, Lines6, Lines8, LinesMin linesKernel
 
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.
@@ -166,10 +157,19 @@ type AttentionTile struct {
 	Pages    **uint16
 }
 
-type (
-	sumsKernel  func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int, ask uintptr, step int)
-	applyKernel func(y *float32, sums *int32, pitch int, d, m, xd *float32, x unsafe.Pointer, groups int, ask uintptr)
-)
+// A linesKernel computes y[strip·Lanes+lane]. Weights and scales of a strip's rows lie
+// stride and scalesStride bytes apart, and all strips one behind the other. x is a
+// line's halves, for q8_0 the blocks; xd its scales; other its scaled sums where
+// blocks have minimums, else what takes the offset of weights back.
+//
+// For each strip it writes to sums, pitch bytes from row to row, the integer sum of
+// each block, of q6_0 of each half, and the unpacked scales to d, where blocks have
+// pairs to m too; then it scales the sums and adds them up. Groups may reach beyond
+// a row's blocks, into readable memory. So many early rows it sums before it unpacks
+// scales. It may ask for what follows; step is how many bytes of the next strip's
+// scales go with Lanes blocks.
+type linesKernel func(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer,
+	sums *int32, pitch int, d, m *float32, groups, blocks, early, step int)
 
 // A Product is a matrix that Planar multiplies: Y[r·LDY+row].
 type Product struct {
@@ -204,8 +204,8 @@ func Register(v Variant) {
 	if len(v.Vec8) != len(v.Vec4) || len(v.VecMin) != len(v.Vec4) {
 		panic(fmt.Sprintf("kernel variant %q: products from memory for %d, %d and %d rows", v.Name, len(v.Vec4), len(v.Vec8), len(v.VecMin)))
 	}
-	if v.Sums4 != nil && (v.Sums6 == nil || v.Sums8 == nil || v.Apply4 == nil || v.Apply6 == nil || v.Apply8 == nil || v.ApplyMin == nil) {
-		panic(fmt.Sprintf("kernel variant %q: Sums and Apply go together", v.Name))
+	if v.Lines4 != nil && (v.Lines6 == nil || v.Lines8 == nil || v.LinesMin == nil) {
+		panic(fmt.Sprintf("kernel variant %q: Lines go together", v.Name))
 	}
 	registry.Lock()
 	defer registry.Unlock()

@@ -39,8 +39,7 @@ func init() {
 		Dot4: dot4AVX2, Dot8: dot8AVX2, DotMin: dotMinAVX2, Dot6: dot6AVX2, DotFloat: dotFloatAVX2, DotHalf: dotHalfAVX2,
 		DotFloat4: dotFloat4AVX2, DotHalf4: dotHalf4AVX2,
 		Vec4: vec4AVX2, Vec8: vec8AVX2, VecMin: vecMinAVX2,
-		Sums4: sums4AVX2, Sums6: sums6AVX2, Sums8: sums8AVX2,
-		Apply4: apply4AVX2, Apply6: apply6AVX2, Apply8: apply8AVX2, ApplyMin: applyMinAVX2,
+		Lines4: lines4AVX2, Lines6: lines6AVX2, Lines8: lines8AVX2, LinesMin: linesMinAVX2,
 		Fetch:  fetchAMD64,
 		VecF32: vecF32AVX2, VecF16: vecF16AVX2, VecBF16: vecBF16AVX2,
 		Quantise: quantiseAVX2, SumSquares: sumSquaresAVX2, ScaleMul: scaleMulAVX2, SwiGLU: swiGLUAVX2,
@@ -56,8 +55,7 @@ func init() {
 		Vec4: vec4AVX512, Vec8: vec8AVX512, VecMin: vecMinAVX512,
 		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, Dot6: dot6AVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
 		DotFloat4: dotFloat4AVX512VNNI, DotHalf4: dotHalf4AVX512VNNI,
-		Sums4: sums4AVX512, Sums6: sums6AVX512, Sums8: sums8AVX512,
-		Apply4: apply4AVX512, Apply6: apply6AVX512, Apply8: apply8AVX512, ApplyMin: applyMinAVX512,
+		Lines4: lines4AVX512, Lines6: lines6AVX512, Lines8: lines8AVX512, LinesMin: linesMinAVX512,
 		Fetch:  fetchAMD64,
 		VecF32: vecF32AVX512VNNI, VecF16: vecF16AVX512VNNI, VecBF16: vecBF16AVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
@@ -72,7 +70,6 @@ func init() {
 	wide.Dot4, wide.Dot6, wide.Dot8, wide.DotMin = dot4AVX512VNNI, dot6AVX512VNNI, dot8AVX512VNNI, dotMinAVX512VNNI
 	wide.Peak = peakAVX512VNNI
 	wide.Vec4, wide.Vec8, wide.VecMin = vec4AVX512VNNI, vec8AVX512VNNI, vecMinAVX512VNNI
-	wide.Sums4, wide.Sums6, wide.Sums8 = sums4AVX512VNNI, sums6AVX512VNNI, sums8AVX512VNNI
-	wide.Apply4, wide.Apply6, wide.Apply8, wide.ApplyMin = apply4AVX512VNNI, apply6AVX512VNNI, apply8AVX512VNNI, applyMinAVX512VNNI
+	wide.Lines4, wide.Lines6, wide.Lines8, wide.LinesMin = lines4AVX512VNNI, lines6AVX512VNNI, lines8AVX512VNNI, linesMinAVX512VNNI
 	Register(wide)
 }

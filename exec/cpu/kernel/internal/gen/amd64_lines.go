@@ -19,44 +19,114 @@ const lineAhead = 6144
 
 func (g *amd64) lines(t target) {
 	g.t = t
-	for _, kind := range []string{"sums4", "sums6", "sums8"} {
-		g.sums(kind)
-	}
-	for _, kind := range []string{"apply4", "apply6", "apply8", "applyMin"} {
-		g.apply(kind)
+	for _, kind := range []string{"4", "6", "8", "Min"} {
+		g.line(kind)
 	}
 }
+
+const linesParams = "y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, " +
+	"sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int"
+
+// line writes the products of a row of activations with strips, one after another
+// in one call. Some of a strip's rows may be summed before its scales are
+// unpacked. What moves on from strip to strip lies where the parameters came.
+//
+//	BX what to ask for beside the rows, R14 sums of the next row, R15 rows to sum after the scales are unpacked
+func (g *amd64) line(kind string) {
+	g.function("lines"+kind+g.t.name, linesParams, "")
+	g.label("strip")
+	g.load("sums", "R14")
+	if g.t.wide() { // others lose by it
+		g.load("scalesStride", "BX")
+		g.p("SHLQ $4, BX")
+		g.p("ADDQ scales+%d(FP), BX", g.args["scales"])
+	}
+	g.load("early", "DX")
+	g.p("MOVQ $%d, R15", g.t.lanes)
+	g.p("SUBQ DX, R15")
+	g.p("TESTQ DX, DX")
+	g.p("JZ scales")
+	g.label("sum")
+	g.sums(kind)
+	g.p("TESTQ R15, R15")
+	g.p("JZ apply")
+	g.label("scales")
+	g.lineScales(kind)
+	g.p("MOVQ R15, DX")
+	g.p("XORQ R15, R15")
+	g.p("JMP sum")
+	g.label("apply")
+	g.apply(kind)
+	g.p("DECQ strips+%d(FP)", g.args["strips"])
+	g.p("JNZ strip")
+	g.ret()
+}
+
+// lineScales unpacks a strip's scales, and clears those behind a row's last block:
+// what was there belongs to the next row.
+func (g *amd64) lineScales(kind string) {
+	planes := []string{"d"}
+	if paired(kind) {
+		planes = append(planes, "m")
+	}
+	for i, plane := range planes {
+		g.load(plane, []string{"DI", "DX"}[i])
+	}
+	g.stripPointersOf("scales", "scalesStride")
+	if paired(kind) {
+		g.pairsLoop()
+	} else {
+		g.scalesLoop()
+	}
+	g.load("groups", "CX")
+	g.p("SHLQ $2, CX")
+	g.load("blocks", "AX")
+	g.p("SUBQ AX, CX")
+	g.p("JZ cleared")
+	g.p("SHLQ $%d, AX", map[int]int{8: 5, 16: 6}[g.t.lanes])
+	g.zero(0)
+	for i, plane := range planes {
+		g.load(plane, []string{"DI", "DX"}[i])
+	}
+	g.label("clear")
+	for i := range planes {
+		g.p("VMOVUPS %s, (%s)(AX*1)", g.v(0), []string{"DI", "DX"}[i])
+	}
+	g.p("ADDQ $%d, AX", g.t.bytes())
+	g.p("DECQ CX")
+	g.p("JNZ clear")
+	g.label("cleared")
+}
+
+// paired tells whether blocks of a kind have two numbers in the scales plane.
+func paired(kind string) bool { return kind == "6" || kind == "Min" }
 
 // lineGroups is how many groups of blocks make a vector of sums.
 func (t target) lineGroups() int { return t.lanes / 4 }
 
-// sums writes a vector of sums for each row and lineGroups groups, in the order
-// that place tells.
+// sums writes a vector of sums for each of some rows and lineGroups groups, in the
+// order that place tells.
 //
-//	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, R9 sums of the next row, AX groups left, DX rows left,
+//	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, R14 sums of the next row, AX groups left, DX rows left,
 //	BX what to ask for beside the rows, CX the step of that
 func (g *amd64) sums(kind string) {
-	g.function(kind+g.t.name, sumsParams, "")
 	g.load("src", "R8")
 	g.load("stride", "R12")
-	g.load("sums", "R9")
-	g.load("rows", "DX")
 	var requests []string
-	if g.t.wide() { // others lose by it
+	if g.t.wide() {
 		requests = []string{"PREFETCHT0 (BX)"}
-		g.load("ask", "BX")
 		g.load("step", "CX")
 	}
 	n, weights, acts := g.t.lineGroups(), 4*quantBytes(kind), 4*32 // bytes of a group
-	if !g.t.vnni || kind != "sums8" {
+	if !g.t.vnni || kind != "8" {
 		g.broadcast(g.everywhere("ones16", 0x00010001), 14)
 	}
 	line := g.lineBytes
 	switch kind {
-	case "sums4":
+	case "4", "Min":
 		line = g.lineNibbles
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
-	case "sums6":
+	case "6":
 		line = g.lineSixes
 		g.broadcast(g.everywhere("mask15", 0x0f0f0f0f), 15)
 		g.sixesConstants()
@@ -68,7 +138,7 @@ func (g *amd64) sums(kind string) {
 	}
 	g.label("row")
 	g.p("MOVQ R8, SI")
-	g.p("MOVQ R9, R10")
+	g.p("MOVQ R14, R10")
 	g.load("x", "DI")
 	g.load("groups", "AX")
 	g.p("SUBQ $%d, AX", n)
@@ -105,19 +175,18 @@ func (g *amd64) sums(kind string) {
 	g.storeSums(kind)
 	g.label("ended")
 	g.p("ADDQ R12, R8")
-	g.load("pitch", "AX")
-	g.p("ADDQ AX, R9")
+	g.p("ADDQ pitch+%d(FP), R14", g.args["pitch"])
 	g.p("DECQ DX")
 	g.p("JNZ row")
-	g.ret()
+	g.p("MOVQ R8, src+%d(FP)", g.args["src"])
 }
 
 // quantBytes are those of a block's quants, for the kernels of a kind.
 func quantBytes(kind string) int {
 	switch kind {
-	case "sums8", "apply8":
+	case "8":
 		return 32
-	case "sums6", "apply6":
+	case "6":
 		return 24
 	}
 	return 16
@@ -285,14 +354,14 @@ func (g *amd64) lineSixes(i int) {
 // sums.
 func (g *amd64) storeSums(kind string) {
 	switch kind {
-	case "sums4":
+	case "4", "Min":
 		g.packFours(4, 0, kind)
-	case "sums6":
+	case "6":
 		g.packFours(4, 0, kind)
 		g.p("%s %s, (R10)", g.vmov(), g.v(0))
 		g.p("ADDQ $%d, R10", g.t.bytes())
 		g.packFours(8, 0, kind)
-	case "sums8":
+	case "8":
 		g.addFours(4, 0)
 		g.addFours(8, 4)
 		if g.t.wide() {
@@ -317,7 +386,7 @@ func (g *amd64) packFours(from, to int, kind string) {
 	three("VPACKSSDW", from+2, from+3, to+1)
 	three("VPMADDWD", to, 14, to)
 	three("VPMADDWD", to+1, 14, to+1)
-	if kind == "sums4" {
+	if kind != "6" {
 		three("VPACKSSDW", to, to+1, to)
 		three("VPMADDWD", to, 14, to)
 		return
@@ -346,13 +415,13 @@ func (g *amd64) addFours(from, to int) {
 // the given half of one.
 func (g *amd64) place(kind string, block, half int) (lane, t int) {
 	switch {
-	case kind == "apply6" && g.t.wide():
+	case kind == "6" && g.t.wide():
 		return block % 4, block/4*2 + half
-	case kind == "apply6":
+	case kind == "6":
 		return block % 2, block/2*2 + half
-	case kind != "apply8" && g.t.wide():
+	case kind != "8" && g.t.wide():
 		return block % 4, block / 4
-	case kind != "apply8":
+	case kind != "8":
 		return block % 2, block / 2
 	case g.t.wide():
 		return block%2 + block/8*2, block / 2 % 4
@@ -361,12 +430,6 @@ func (g *amd64) place(kind string, block, half int) (lane, t int) {
 	}
 }
 
-// The parameters of all of sums' and of apply's kernels, on both processors.
-const (
-	sumsParams  = "src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int, ask uintptr, step int"
-	applyParams = "y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int, ask uintptr"
-)
-
 // apply writes the sums of a strip's blocks, each with its scale, for all rows.
 // It reads what is in the caches and takes about a tenth of a strip's time:
 // so that memory does not idle, it asks for a part of the next strip.
@@ -374,19 +437,22 @@ const (
 //	R8.. sums, DX scales, BX minimums or second scales, DI scales of activations,
 //	SI their offsets or scaled sums, CX groups left, AX the next strip
 func (g *amd64) apply(kind string) {
-	paired, n := kind == "apply6" || kind == "applyMin", g.t.lineGroups()
-	if kind == "apply6" {
+	n := g.t.lineGroups()
+	if kind == "6" {
 		n /= 2
 	}
-	g.function(kind+g.t.name, applyParams, "")
+	asked := g.applyAsks(kind, 4*n)
+	if asked > 0 {
+		g.p("MOVQ R8, AX")
+	}
 	g.load("sums", "R8")
 	g.load("pitch", "R12")
 	g.load("d", "DX")
-	if paired {
+	if paired(kind) {
 		g.load("m", "BX")
 	}
 	g.load("xd", "DI")
-	g.load("x", "SI")
+	g.load("other", "SI")
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
 	result := 15
@@ -394,11 +460,10 @@ func (g *amd64) apply(kind string) {
 		result = 28
 	}
 	g.zero(result)
-	asked := g.applyAsks(kind, 4*n)
-	if asked > 0 {
-		g.load("ask", "AX")
+	if g.t.wide() {
+		g.p("PCALIGN $64")
 	}
-	g.label("next")
+	g.label("scale")
 	g.paced(ahead(kind, "AX", 0, asked), func() {
 		for r := range g.t.lanes {
 			g.p("%s %s, %s", g.vmov(), row(r, 0), g.v(r))
@@ -411,7 +476,7 @@ func (g *amd64) apply(kind string) {
 		}
 		if group < n-1 {
 			g.p("DECQ CX")
-			g.p("JZ done")
+			g.p("JZ scaled")
 		}
 	}
 	if asked > 0 {
@@ -419,17 +484,20 @@ func (g *amd64) apply(kind string) {
 	}
 	g.advance(g.t.lanes, g.t.bytes())
 	g.p("ADDQ $%d, DX", 4*n*g.t.bytes())
-	if paired {
+	if paired(kind) {
 		g.p("ADDQ $%d, BX", 4*n*g.t.bytes())
 	}
 	g.p("ADDQ $%d, DI", 4*n*4)
 	g.p("ADDQ $%d, SI", 4*n*offsetBytes(kind))
 	g.p("DECQ CX")
-	g.p("JNZ next")
-	g.label("done")
+	g.p("JNZ scale")
+	g.label("scaled")
 	g.load("y", "AX")
 	g.p("VMOVUPS %s, (AX)", g.v(result))
-	g.ret()
+	g.p("ADDQ $%d, y+%d(FP)", g.t.bytes(), g.args["y"])
+	g.load("scalesStride", "AX")
+	g.p("SHLQ $%d, AX", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("ADDQ AX, scales+%d(FP)", g.args["scales"])
 }
 
 // applyAsks is how many bytes apply asks for in so many blocks: a line for each
@@ -444,7 +512,7 @@ func (g *amd64) applyAsks(kind string, blocks int) int {
 
 // offsetBytes is what SI has for a block.
 func offsetBytes(kind string) int {
-	if kind == "apply6" {
+	if kind == "6" {
 		return 8
 	}
 	return 4
@@ -453,7 +521,7 @@ func offsetBytes(kind string) int {
 // applyBlock adds one block of all rows.
 func (g *amd64) applyBlock(kind string, block, result int) {
 	scales := []string{"DX"}
-	if kind == "apply6" {
+	if kind == "6" {
 		scales = append(scales, "BX")
 	}
 	sum, t := 12, g.v(13)
@@ -464,7 +532,7 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 	for half, scale := range scales {
 		lane, word := g.place(kind, block, half)
 		g.column(lane, word, sum, 18+4*half)
-		if kind == "apply4" || kind == "apply6" || kind == "apply8" && g.t.vnni {
+		if kind == "4" || kind == "6" || kind == "8" && g.t.vnni {
 			g.withAct("VPADDD", "VPBROADCASTD", fmt.Sprintf("%d(SI)", offsetBytes(kind)*block+4*half), sum, sum)
 		}
 		g.p("VCVTDQ2PS %s, %s", g.v(sum), g.v(sum))
@@ -472,7 +540,7 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 		g.withAct("VMULPS", "VBROADCASTSS", fmt.Sprintf("%d(DI)", 4*block), sum+1, sum+1)
 		g.p("VFMADD231PS %s, %s, %s", t, g.v(sum), g.v(result))
 	}
-	if kind == "applyMin" {
+	if kind == "Min" {
 		g.p("VMOVUPS %d(BX), %s", g.t.bytes()*block, t)
 		g.withAct("VFMADD231PS", "VBROADCASTSS", other, sum+1, result)
 	}

@@ -16,8 +16,12 @@ func (g *amd64) unpacks() {
 // stripPointers readies pointers for a strip's rows, src in R8 and stride in
 // R12, and SI for what lies behind the strip.
 func (g *amd64) stripPointers() {
-	g.load("src", "R8")
-	g.load("stride", "R12")
+	g.stripPointersOf("src", "stride")
+}
+
+func (g *amd64) stripPointersOf(src, stride string) {
+	g.load(src, "R8")
+	g.load(stride, "R12")
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
 	g.p("MOVQ R12, SI")
@@ -166,20 +170,26 @@ func (g *amd64) joinSixes(at int) {
 	}
 }
 
-// scales transposes eight f16 of a strip's rows at a time: rows 0..7 in the low
-// half of a register, on 512 bits rows 8..15 in the high half; and at the end
-// four of them.
 func (g *amd64) scales() {
 	g.function("scales"+g.t.name, "dst *float32, src *byte, stride int, groups int", "")
 	g.load("dst", "DI")
 	g.stripPointers()
+	g.scalesLoop()
+	g.ret()
+}
+
+// scalesLoop transposes eight f16 of a strip's rows at a time: rows 0..7 in the low
+// half of a register, on 512 bits rows 8..15 in the high half; and at the end
+// four of them.
+func (g *amd64) scalesLoop() {
 	half := "X"
 	if g.t.wide() {
 		half = "Y"
 	}
 	g.p("SUBQ $2, CX")
-	g.p("JLT rest")
-	g.label("next")
+	g.p("JLT lastScales")
+	g.p("PCALIGN $64")
+	g.label("nextScales")
 	for r := range 8 {
 		g.p("VMOVDQU %s, X%d", row(r, 0), r)
 		if g.t.wide() {
@@ -191,10 +201,10 @@ func (g *amd64) scales() {
 	g.p("ADDQ $%d, DI", 8*g.t.bytes())
 	g.advance(g.t.lanes, 16)
 	g.p("SUBQ $2, CX")
-	g.p("JGE next")
-	g.label("rest")
+	g.p("JGE nextScales")
+	g.label("lastScales")
 	g.p("ADDQ $2, CX")
-	g.p("JZ done")
+	g.p("JZ unpacked")
 	for r := range 8 {
 		g.p("VMOVQ %s, X%d", row(r, 0), r)
 		if g.t.wide() {
@@ -203,8 +213,7 @@ func (g *amd64) scales() {
 		}
 	}
 	g.words(half, []string{"L"})
-	g.label("done")
-	g.ret()
+	g.label("unpacked")
 }
 
 // words transposes the 16-bit words of registers 0..7, four for each of sides,
@@ -230,13 +239,18 @@ func (g *amd64) words(v string, sides []string) {
 	}
 }
 
-// pairs transposes four pairs of f16 of a strip's rows at a time.
 func (g *amd64) pairs() {
 	g.function("pairs"+g.t.name, "d *float32, m *float32, src *byte, stride int, groups int", "")
 	g.load("d", "DI")
 	g.load("m", "DX")
 	g.stripPointers()
-	g.label("next")
+	g.pairsLoop()
+	g.ret()
+}
+
+// pairsLoop transposes four pairs of f16 of a strip's rows at a time.
+func (g *amd64) pairsLoop() {
+	g.label("nextPairs")
 	// Lane l of register r: row 4l+r.
 	for r := range 4 {
 		g.p("VMOVDQU %s, X%d", row(r, 0), r)
@@ -258,8 +272,7 @@ func (g *amd64) pairs() {
 	g.prefetchAt(g.t.lanes*16, scalesAhead...)
 	g.advance(g.t.lanes, 16)
 	g.p("DECQ CX")
-	g.p("JNZ next")
-	g.ret()
+	g.p("JNZ nextPairs")
 }
 
 // pair stores the halves of register k's words as float32.

@@ -9,6 +9,11 @@ package main
 // same order as everywhere else. The table has a row's sums in the order of its
 // blocks; of q6_0 a group's four first halves, then its second ones.
 
+const (
+	sumsParams  = "src *byte, stride int, x *byte, sums *int32, pitch int, rows int, groups int"
+	applyParams = "y *float32, sums *int32, pitch int, d *float32, m *float32, xd *float32, x unsafe.Pointer, groups int"
+)
+
 // sums writes a vector of sums for each row and group, for q6_0 two.
 //
 //	R1 a row, R2 from row to row, R3 R4 the same of sums, R5 rows left
