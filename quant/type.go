@@ -160,7 +160,7 @@ func NewMatrix(t Type, rows, cols int, data []byte) (Matrix, error) {
 	}
 	q := int64(rows) * int64(t.QuantsRowBytes(cols))
 	s := t.ScalesOffset(rows, cols)
-	return Matrix{t, rows, cols, data[:q:q], data[s : s+int64(rows)*int64(t.ScalesRowBytes(cols))]}, nil
+	return Matrix{t, rows, cols, data[:q], data[s : s+int64(rows)*int64(t.ScalesRowBytes(cols))]}, nil
 }
 
 // RowRange views rows first..first+rows-1 of m.

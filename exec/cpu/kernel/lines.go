@@ -88,8 +88,8 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	p := k.lineProduct(w.Type, x)
 	stride, scales := rowBytes(w)
 	over := p.groups*unpackGroup - blocks
-	readable := min(rowsWithin(len(w.Quants), stride, over*planeWidths[w.Type].quants),
-		rowsWithin(len(w.Scales), scales, over*planeWidths[w.Type].scales))
+	readable := min(rowsWithin(cap(w.Quants), stride, over*planeWidths[w.Type].quants),
+		rowsWithin(cap(w.Scales), scales, over*planeWidths[w.Type].scales))
 	strips := max(min(rows, readable-first), 0) / lanes
 	if strips == 0 {
 		return 0
@@ -105,5 +105,6 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	return strips * lanes
 }
 
-// rowsWithin is how many rows of a plane may be read with beyond bytes more.
+// rowsWithin is how many rows of a plane may be read with beyond bytes more, whose
+// memory may belong to what follows the plane.
 func rowsWithin(plane, row, beyond int) int { return (plane - beyond) / row }

@@ -103,7 +103,7 @@ const productWork = 1 << 17
 const unitStrips = 4
 
 // unitLines is that for one row of activations, which unpacks nothing.
-const unitLines = 32
+const unitLines = 64
 
 // unitRows is how many weight rows to take at a time: few enough that all
 // threads finish together, many enough that activations are read from the
@@ -114,7 +114,9 @@ func (e *Engine) unitRows(strips, n int) int {
 	}
 	per, most := strips/(8*e.pool.threads), unitStrips
 	if n == 1 && e.k.Lines4 != nil {
-		most = unitLines
+		if most = unitLines; e.pool.threads == 1 {
+			per = strips
+		}
 	}
 	return min(max(per, 1), most) * e.k.Lanes
 }
