@@ -216,7 +216,7 @@ func timeLocal(ctx context.Context, runner *local.Runner, tokens, before []int32
 	if err != nil {
 		return run, err
 	}
-	next := argMax(logits)
+	next := int32(kernel.ArgMax(logits))
 	run.first = time.Since(start)
 	if len(before) != len(tokens) {
 		if runner.Reset(); len(before) > 0 {
@@ -230,20 +230,10 @@ func timeLocal(ctx context.Context, runner *local.Runner, tokens, before []int32
 		if logits, err = runner.Step(ctx, len(before)+i, []int32{next}, []int32{0}, nil); err != nil {
 			return run, err
 		}
-		next = argMax(logits)
+		next = int32(kernel.ArgMax(logits))
 	}
 	run.decode = time.Since(start)
 	return run, nil
-}
-
-func argMax(x []float32) int32 {
-	best := 0
-	for i, v := range x {
-		if v > x[best] {
-			best = i
-		}
-	}
-	return int32(best)
 }
 
 func report(w io.Writer, i int, o Options, run sampleRun) {

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 )
 
 // Params are a request's wishes, named as OpenAI's API names them.
@@ -30,9 +32,11 @@ type Params struct {
 // A Sampler draws tokens: temperature first, then top_k, top_p and min_p. It is
 // for one goroutine at a time.
 type Sampler struct {
-	p      Params
-	kept   []candidate
-	counts map[int32]int
+	p       Params
+	weights []float32 // of all tokens
+	sums    []float64 // of each chunk of them
+	kept    []candidate
+	counts  map[int32]int
 }
 
 type candidate struct {
@@ -70,20 +74,20 @@ var ErrNotFinite = errors.New("the logits hold no number: the model's arithmetic
 // Sample draws the token that follows history. logits may be overwritten.
 func (s *Sampler) Sample(logits []float32, history []int32) (int32, error) {
 	s.adjust(logits, history)
-	best := ArgMax(logits)
+	best := int32(kernel.ArgMax(logits))
 	if best < 0 {
 		return 0, ErrNotFinite
 	}
 	if s.p.Temperature == 0 {
 		return best, nil
 	}
-	s.collect(logits, best)
-	s.trim()
-	total := 0.0
-	for _, c := range s.kept {
-		total += c.p
+	total := s.weigh(logits, best)
+	draw := uniform(s.p.Seed, uint64(len(history)))
+	if s.topK() == 0 && s.p.TopP >= 1 && s.p.MinP == 0 {
+		return s.draw(draw*total, best), nil
 	}
-	draw := uniform(s.p.Seed, uint64(len(history))) * total
+	s.collect(logits, total)
+	draw *= s.trim(total)
 	for _, c := range s.kept {
 		if draw -= c.p; draw < 0 {
 			return c.id, nil
@@ -122,22 +126,83 @@ func (s *Sampler) adjust(logits []float32, history []int32) {
 	}
 }
 
-// negligible is how far below the likeliest a token's scaled logit may lie and
-// still be drawn: e^-30 of its probability.
-const negligible = 30
+// chunk is how many weights have a sum of their own.
+const chunk = 1024
 
-// collect keeps the candidates that can be drawn at all, in order of ids.
-func (s *Sampler) collect(logits []float32, best int32) {
-	s.kept = s.kept[:0]
-	t := s.p.Temperature
-	floor := float64(logits[best]) - negligible*t
-	if s.p.MinP > 0 {
-		floor = max(floor, float64(logits[best])+t*math.Log(s.p.MinP))
+// weigh writes the weight of each token, e^((logit-best)/temperature), and returns
+// their sum. What is no number weighs nothing, nor does what lies more than 87
+// temperatures below.
+func (s *Sampler) weigh(logits []float32, best int32) (total float64) {
+	if cap(s.weights) < len(logits) {
+		s.weights = make([]float32, len(logits))
 	}
-	least := float32(floor)
-	for id, l := range logits {
-		if l >= least { // false for NaN
-			s.kept = append(s.kept, candidate{int32(id), l, math.Exp((float64(l) - float64(logits[best])) / t)})
+	s.weights, s.sums = s.weights[:len(logits)], s.sums[:0]
+	none, slope := float32(math.Inf(-1)), float32(min(1/s.p.Temperature, math.MaxFloat32))
+	for i, l := range logits {
+		d := l - logits[best]
+		if !(d <= 0) {
+			d = none
+		}
+		s.weights[i] = d * slope
+	}
+	for from := 0; from < len(logits); from += chunk {
+		sum := float64(kernel.Exps(s.weights[from:min(from+chunk, len(logits))]))
+		s.sums = append(s.sums, sum)
+		total += sum
+	}
+	s.weights[best] = 1 // to the last bit, so that no min_p leaves it out
+	return total
+}
+
+// draw returns the token at which the weights add up to draw.
+func (s *Sampler) draw(draw float64, best int32) int32 {
+	for c, sum := range s.sums {
+		if draw >= sum {
+			draw -= sum
+			continue
+		}
+		for i, p := range s.weights[c*chunk : min((c+1)*chunk, len(s.weights))] {
+			if draw -= float64(p); draw < 0 {
+				return int32(c*chunk + i)
+			}
+		}
+	}
+	return best // the last bit of a sum is nobody's
+}
+
+// topK is how many of the weighed tokens top_k leaves; 0: all.
+func (s *Sampler) topK() int {
+	if s.p.TopK >= len(s.weights) {
+		return 0
+	}
+	return s.p.TopK
+}
+
+// collect keeps, in order of ids, the candidates that top_k, top_p and min_p may
+// leave, and not many more: those that weigh less than a bound cannot be among them.
+func (s *Sampler) collect(logits []float32, total float64) {
+	var largest []float32 // of each chunk
+	for from := 0; from < len(s.weights); from += chunk {
+		largest = append(largest, kernel.Max(s.weights[from:min(from+chunk, len(s.weights))]))
+	}
+	least := float32(0)
+	switch k := s.topK(); {
+	case k == 0: // all below the second bound together weigh less than what top_p leaves out
+		least = float32(max(s.p.MinP, (1-s.p.TopP)*total/float64(len(logits))))
+	case k <= len(largest): // so many chunks have one at least as large
+		sorted := slices.Sorted(slices.Values(largest))
+		least = sorted[len(sorted)-k]
+	}
+	s.kept = s.kept[:0]
+	for c, m := range largest {
+		if m < least {
+			continue
+		}
+		for i, p := range s.weights[c*chunk : min((c+1)*chunk, len(s.weights))] {
+			if p >= least {
+				id := c*chunk + i
+				s.kept = append(s.kept, candidate{int32(id), logits[id], float64(p)})
+			}
 		}
 	}
 }
@@ -158,33 +223,47 @@ func compare(a, b candidate) int {
 // the head's product.
 const firstNucleus = 128
 
-// trim applies top_k and top_p; min_p was applied by collect.
-func (s *Sampler) trim() {
-	if s.p.TopK > 0 && len(s.kept) > s.p.TopK {
-		selectFirst(s.kept, s.p.TopK)
-		s.kept = s.kept[:s.p.TopK]
-		slices.SortFunc(s.kept, compare)
+// trim applies top_k, top_p and min_p to the candidates and returns what is left of
+// total, the weight of all tokens.
+func (s *Sampler) trim(total float64) (left float64) {
+	if k := s.topK(); k > 0 {
+		if len(s.kept) > k {
+			selectFirst(s.kept, k)
+			s.kept = s.kept[:k]
+			slices.SortFunc(s.kept, compare)
+		}
+		total = weight(s.kept)
 	}
-	if s.p.TopP >= 1 {
-		return
+	if s.p.TopP < 1 {
+		s.kept = nucleus(s.kept, s.p.TopP*total)
 	}
-	total := 0.0
-	for _, c := range s.kept {
-		total += c.p
+	if s.p.MinP > 0 {
+		s.kept = slices.DeleteFunc(s.kept, func(c candidate) bool { return c.p < s.p.MinP })
 	}
+	return weight(s.kept)
+}
+
+func weight(list []candidate) (sum float64) {
+	for _, c := range list {
+		sum += c.p
+	}
+	return sum
+}
+
+// nucleus are the likeliest of list that together weigh enough, if list does.
+func nucleus(list []candidate, enough float64) []candidate {
 	for n := firstNucleus; ; n *= 8 {
-		n = min(n, len(s.kept))
-		selectFirst(s.kept, n)
-		slices.SortFunc(s.kept[:n], compare)
+		n = min(n, len(list))
+		selectFirst(list, n)
+		slices.SortFunc(list[:n], compare)
 		sum := 0.0
-		for i, c := range s.kept[:n] {
-			if sum += c.p; sum >= s.p.TopP*total {
-				s.kept = s.kept[:i+1]
-				return
+		for i, c := range list[:n] {
+			if sum += c.p; sum >= enough {
+				return list[:i+1]
 			}
 		}
-		if n == len(s.kept) {
-			return
+		if n == len(list) {
+			return list
 		}
 	}
 }
@@ -232,18 +311,6 @@ func uniform(seed, position uint64) float64 {
 	return float64(x>>11) / (1 << 53)
 }
 
-// ArgMax is the index of the largest value, the lowest of equals; -1 where all
-// are NaN or -Inf.
-func ArgMax(logits []float32) int32 {
-	best, index := float32(math.Inf(-1)), int32(-1)
-	for i, v := range logits {
-		if v > best && !math.IsInf(float64(v), 1) {
-			best, index = v, int32(i)
-		}
-	}
-	return index
-}
-
 // A TokenLogProb is a token and the logarithm of its probability.
 type TokenLogProb struct {
 	ID      int32
@@ -253,7 +320,7 @@ type TokenLogProb struct {
 // LogProbs returns the chosen token's log probability at temperature 1, and
 // the top likeliest ones.
 func LogProbs(logits []float32, chosen int32, top int) (float64, []TokenLogProb) {
-	best := ArgMax(logits)
+	best := int32(kernel.ArgMax(logits))
 	if best < 0 || int(chosen) >= len(logits) || chosen < 0 {
 		return math.Inf(-1), nil
 	}

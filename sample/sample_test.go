@@ -56,6 +56,42 @@ func TestDistribution(t *testing.T) {
 	require.Less(t, chi, 18.5, "4 degrees of freedom, 0.1 %") // seeded: it passes or fails for good
 }
 
+// So they do where a vocabulary is weighed piece by piece: a chi-square over its
+// sixths. What is no number is never drawn.
+func TestDistributionOfManyTokens(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 3))
+	logits := make([]float32, 6*700)
+	for i := range logits {
+		logits[i] = float32(r.NormFloat64()) * 2
+	}
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	nowhere := map[int]float32{0: nan, 1023: inf, 1024: -inf, len(logits) - 1: nan}
+	for i, l := range nowhere {
+		logits[i] = l
+	}
+	total, want := 0.0, make([]float64, 6)
+	for i, l := range logits {
+		if _, ok := nowhere[i]; !ok {
+			want[i/700] += math.Exp(float64(l) / 0.9)
+			total += math.Exp(float64(l) / 0.9)
+		}
+	}
+	s := sampler(t, sample.Params{Temperature: 0.9, Seed: 11})
+	const n = 20000
+	counts := make([]float64, len(want))
+	for i := range n {
+		id := draw(t, s, logits, i)
+		require.NotContains(t, nowhere, int(id))
+		counts[id/700]++
+	}
+	chi := 0.0
+	for i := range want {
+		e := n * want[i] / total
+		chi += (counts[i] - e) * (counts[i] - e) / e
+	}
+	require.Less(t, chi, 20.5, "5 degrees of freedom, 0.1 %")
+}
+
 // A draw depends on seed and position alone: a replayed answer is the same.
 func TestReplays(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -80,9 +116,15 @@ func TestReplays(t *testing.T) {
 func TestTruncation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		logits := rapid.SliceOfN(rapid.Float32Range(-8, 8), 1, 60).Draw(t, "logits")
+		if rapid.IntRange(0, 9).Draw(t, "many") == 0 {
+			r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "filling"), 0))
+			for range 1000 + r.IntN(2000) {
+				logits = append(logits, float32(r.NormFloat64()*3))
+			}
+		}
 		p := sample.Params{Temperature: rapid.Float64Range(0.1, 3).Draw(t, "temperature"), TopK: rapid.IntRange(0, 20).Draw(t, "top_k"),
 			TopP: rapid.Float64Range(0.01, 1).Draw(t, "top_p"), MinP: rapid.Float64Range(0, 1).Draw(t, "min_p"), Seed: rapid.Uint64().Draw(t, "seed")}
-		allowed := kept(logits, p)
+		allowed := kept(logits, p, 1e-6)
 		s, err := sample.New(p)
 		require.NoError(t, err)
 		for i := range 20 {
@@ -90,11 +132,16 @@ func TestTruncation(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, allowed, id)
 		}
+		if left := s.Kept(); left != nil {
+			require.Subset(t, allowed, left)
+			require.Subset(t, left, kept(logits, p, -1e-6))
+		}
 	})
 }
 
-// kept is the plain way to truncate.
-func kept(logits []float32, p sample.Params) []int32 {
+// kept is the plain way to truncate. What lies within slack of a bound stays, or goes
+// where slack is below 0: the last bits of a sum are nobody's.
+func kept(logits []float32, p sample.Params, slack float64) []int32 {
 	order := make([]int32, len(logits))
 	for i := range order {
 		order[i] = int32(i)
@@ -119,12 +166,12 @@ func kept(logits []float32, p sample.Params) []int32 {
 		total += weight(id)
 	}
 	for i, id := range order {
-		if sum += weight(id); sum >= (p.TopP-1e-9)*total { // the last bit of a sum is nobody's
-			order = order[:min(len(order), i+2)]
+		if sum += weight(id); sum >= (p.TopP+slack)*total {
+			order = order[:i+1]
 			break
 		}
 	}
-	return slices.DeleteFunc(order, func(id int32) bool { return weight(id) < (p.MinP-1e-6)*1 })
+	return slices.DeleteFunc(order, func(id int32) bool { return weight(id) < p.MinP-slack })
 }
 
 func TestPenaltiesAndBias(t *testing.T) {

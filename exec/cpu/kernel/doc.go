@@ -25,7 +25,7 @@
 // is transposed in registers, while the strip behind it is prefetched (Vec kernels).
 // One row alone, as when a single user's answer is decoded, goes through a strip row after row:
 // a processor foresees one stream of reads better than sixteen. Blocks are summed
-// in integers first (Sums), then scaled and added in the same order (Apply).
+// in integers first, then scaled and added in the same order (Lines kernels).
 //
 // Activations are quantised per block of 32 to int8 with a float32 scale,
 // d = max|x|/127; Options.Exact multiplies them as they are.

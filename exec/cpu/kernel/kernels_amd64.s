@@ -146,6 +146,24 @@ DATA ones16<>+56(SB)/4, $0x00010001
 DATA ones16<>+60(SB)/4, $0x00010001
 GLOBL ones16<>(SB), RODATA|NOPTR, $64
 
+DATA lowest<>+0(SB)/4, $0xff800000
+DATA lowest<>+4(SB)/4, $0xff800000
+DATA lowest<>+8(SB)/4, $0xff800000
+DATA lowest<>+12(SB)/4, $0xff800000
+DATA lowest<>+16(SB)/4, $0xff800000
+DATA lowest<>+20(SB)/4, $0xff800000
+DATA lowest<>+24(SB)/4, $0xff800000
+DATA lowest<>+28(SB)/4, $0xff800000
+DATA lowest<>+32(SB)/4, $0xff800000
+DATA lowest<>+36(SB)/4, $0xff800000
+DATA lowest<>+40(SB)/4, $0xff800000
+DATA lowest<>+44(SB)/4, $0xff800000
+DATA lowest<>+48(SB)/4, $0xff800000
+DATA lowest<>+52(SB)/4, $0xff800000
+DATA lowest<>+56(SB)/4, $0xff800000
+DATA lowest<>+60(SB)/4, $0xff800000
+GLOBL lowest<>(SB), RODATA|NOPTR, $64
+
 DATA even<>+0(SB)/4, $0x00000000
 DATA even<>+4(SB)/4, $0x00000002
 DATA even<>+8(SB)/4, $0x00000004
@@ -18178,11 +18196,11 @@ next:
 TEXT ·maxAVX512VNNI(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
-	VMOVUPS (SI), Z0
+	VPBROADCASTD lowest<>(SB), Z0
 	VMOVUPS Z0, Z2
 next:
 	VMOVUPS 0(SI), Z4
-	VMAXPS Z4, Z0, Z0
+	VMAXPS Z0, Z4, Z0
 	ADDQ $64, SI
 	SUBQ $16, CX
 	JG next
@@ -30631,13 +30649,13 @@ next:
 TEXT ·maxAVX2(SB), NOSPLIT, $0-20
 	MOVQ x+0(FP), SI
 	MOVQ n+8(FP), CX
-	VMOVUPS (SI), Y0
+	VPBROADCASTD lowest<>(SB), Y0
 	VMOVUPS Y0, Y2
 next:
 	VMOVUPS 0(SI), Y4
-	VMAXPS Y4, Y0, Y0
+	VMAXPS Y0, Y4, Y0
 	VMOVUPS 32(SI), Y4
-	VMAXPS Y4, Y2, Y2
+	VMAXPS Y2, Y4, Y2
 	ADDQ $64, SI
 	SUBQ $16, CX
 	JG next

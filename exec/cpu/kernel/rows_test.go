@@ -236,23 +236,40 @@ func TestHalves(t *testing.T) {
 	})
 }
 
-func TestTopK(t *testing.T) {
-	e, err := New(Options{Threads: 1})
-	require.NoError(t, err)
-	defer e.Close()
-	nan := float32(math.NaN())
-	x := []float32{1, nan, 5, 5, -2, 7}
-	ids, values := e.TopK(x, 4)
-	require.Equal(t, []int32{5, 2, 3, 0}, ids)
-	require.Equal(t, []float32{7, 5, 5, 1}, values)
-	ids, _ = e.TopK(x, 99)
-	require.Equal(t, []int32{5, 2, 3, 0, 4}, ids)
-	ids, _ = e.TopK(x, 0)
-	require.Empty(t, ids)
-	require.Equal(t, 5, e.ArgMax(x))
-	require.Equal(t, 2, e.ArgMax(x[:5]))
-	require.Equal(t, -1, e.ArgMax([]float32{nan}))
-	p := []float32{1, 2, 3}
-	e.Softmax(p)
-	requireClose(t, []float64{0.09003057, 0.24472847, 0.66524096}, p, 1e-6, 0)
+// A row of logits of any length, whatever stands in it.
+func TestLogits(t *testing.T) {
+	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
+		r := rand.New(rand.NewPCG(4, 1))
+		nan, inf := float32(math.NaN()), float32(math.Inf(1))
+		for range 300 {
+			x := make([]float32, 1+r.IntN(5000))
+			for i := range x {
+				x[i] = float32(r.IntN(2000)) - 2500
+			}
+			for range r.IntN(4) {
+				x[r.IntN(len(x))] = []float32{nan, inf, -inf, 9, 0, float32(math.Copysign(0, -1))}[r.IntN(6)]
+			}
+			require.Equal(t, argMaxOf(x), e.k.argMax(x))
+			best := e.k.argMax(x)
+			if best < 0 {
+				continue
+			}
+			want, top := make([]float64, len(x)), x[best]
+			for i, f := range x {
+				if x[i] = (f - top) / 64; !(x[i] <= 0) {
+					x[i] = -inf
+				}
+				want[i] = math.Exp(float64(x[i]))
+			}
+			require.LessOrEqual(t, e.k.max(x), float32(0))
+			total := 0.0
+			for _, f := range want {
+				total += f
+			}
+			require.InEpsilon(t, total, e.k.exps(x), 1e-5)
+			requireClose(t, want, x, 1e-6, 1e-30)
+		}
+		require.Equal(t, -1, e.k.argMax(nil))
+		require.Equal(t, -1, e.k.argMax([]float32{nan, -inf, inf}))
+	})
 }

@@ -119,7 +119,7 @@ type Variant struct {
 	// DecodeKeys8 turns blocks of 32 numbers × maxLanes positions of int8 into
 	// float32, each position with its scale; DecodeValues8 blocks of 32 with one.
 	DecodeKeys8, DecodeValues8 func(dst *float32, src *int8, scales *float32, blocks int)
-	// Max of n floats, n a multiple of 16, n > 0.
+	// Max of n floats, n a multiple of 16, n > 0; of NaN it takes no notice, or it is NaN.
 	Max func(x *float32, n int) float32
 
 	// Add, optional, computes y += x for n floats, n a multiple of 16.

@@ -170,7 +170,7 @@ func (g *amd64) reductions() {
 		g.load("x", "SI")
 		g.load("n", "CX")
 		if kind == "max" {
-			g.p("VMOVUPS (SI), %s", g.v(0))
+			g.broadcast(g.everywhere("lowest", 0xff800000), 0) // -Inf
 			g.p("VMOVUPS %s, %s", g.v(0), g.v(2))
 		} else {
 			g.zero(0)
@@ -181,7 +181,7 @@ func (g *amd64) reductions() {
 			to := at / 32 * 2 // two accumulators where a step is two vectors
 			g.p("VMOVUPS %d(SI), %s", at, g.v(4))
 			if kind == "max" {
-				g.p("VMAXPS %s, %s, %s", g.v(4), g.v(to), g.v(to))
+				g.p("VMAXPS %s, %s, %s", g.v(to), g.v(4), g.v(to)) // the last largest, where the number is NaN
 			} else {
 				g.p("VFMADD231PS %s, %s, %s", g.v(4), g.v(4), g.v(to))
 			}

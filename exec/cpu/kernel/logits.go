@@ -1,0 +1,80 @@
+package kernel
+
+import (
+	"math"
+	"sync"
+)
+
+// What a sampler does with a row of logits, on the caller's thread.
+
+// logitsChunk is how many logits are looked at before one is looked for.
+const logitsChunk = 1024
+
+// machine is the variant that New takes by default.
+var machine = sync.OnceValue(func() *Variant {
+	v, err := choose("")
+	if err != nil { // EnvVariant is wrong, which New tells
+		v, _ = choose("reference")
+	}
+	return v
+})
+
+// ArgMax returns the index of the largest number of x, of equal ones the lowest;
+// -1 where there is none. NaN and infinities are not numbers.
+func ArgMax(x []float32) int { return machine().argMax(x) }
+
+func (v *Variant) argMax(x []float32) int {
+	best, at := float32(math.Inf(-1)), 0
+	for from := 0; from < len(x); from += logitsChunk {
+		m := v.max(x[from:min(from+logitsChunk, len(x))])
+		if !(m <= math.MaxFloat32) { // NaN or +Inf
+			return argMaxOf(x)
+		}
+		if m > best {
+			best, at = m, from
+		}
+	}
+	if i := argMaxOf(x[at:min(at+logitsChunk, len(x))]); i >= 0 {
+		return at + i
+	}
+	return -1
+}
+
+func argMaxOf(x []float32) int {
+	best, index := float32(math.Inf(-1)), -1
+	for i, f := range x {
+		if f > best && f <= math.MaxFloat32 {
+			best, index = f, i
+		}
+	}
+	return index
+}
+
+// Max returns the largest of x, which holds no NaN; -Inf where there is none.
+func Max(x []float32) float32 { return machine().max(x) }
+
+func (v *Variant) max(x []float32) float32 {
+	whole, largest := len(x)&^15, float32(math.Inf(-1))
+	if whole > 0 {
+		largest = v.Max(&x[0], whole)
+	}
+	for _, f := range x[whole:] {
+		largest = max(largest, f)
+	}
+	return largest
+}
+
+// Exps replaces each of x, none above 0, by its exponential and returns their sum;
+// below -87 that is 0.
+func Exps(x []float32) float32 { return machine().exps(x) }
+
+func (v *Variant) exps(x []float32) (sum float32) {
+	whole := len(x) &^ 15
+	if whole > 0 {
+		sum = v.ExpSum(&x[0], whole, 0)
+	}
+	if whole < len(x) {
+		sum += expSumReference(&x[whole], len(x)-whole, 0)
+	}
+	return sum
+}
