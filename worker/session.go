@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"github.com/potluck-llm/potluck/exec"
@@ -311,7 +310,6 @@ func (s *session) load(ctx context.Context, a *wire.Assign) (*loaded, error) {
 		l.close()
 		return nil, err
 	}
-	debug.FreeOSMemory() // what loading left behind: computing makes too little garbage to have it collected soon
 	return l, nil
 }
 

@@ -10,6 +10,7 @@ package cpu
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/potluck-llm/potluck/exec"
@@ -81,6 +82,7 @@ func (x *Executor) Load(ctx context.Context, span model.Span, slots exec.SlotPla
 			l.caches = make([]*kernel.Cache, slots.Slots)
 		}
 	}
+	debug.FreeOSMemory() // what loading left behind: passes make too little garbage to have it collected soon
 	return nil
 }
 
