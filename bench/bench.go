@@ -216,7 +216,7 @@ func timeLocal(ctx context.Context, runner *local.Runner, tokens, before []int32
 	if err != nil {
 		return run, err
 	}
-	next := int32(kernel.ArgMax(logits))
+	next := int32(kernel.Logits{}.ArgMax(logits))
 	run.first = time.Since(start)
 	if len(before) != len(tokens) {
 		if runner.Reset(); len(before) > 0 {
@@ -230,7 +230,7 @@ func timeLocal(ctx context.Context, runner *local.Runner, tokens, before []int32
 		if logits, err = runner.Step(ctx, len(before)+i, []int32{next}, []int32{0}, nil); err != nil {
 			return run, err
 		}
-		next = int32(kernel.ArgMax(logits))
+		next = int32(kernel.Logits{}.ArgMax(logits))
 	}
 	run.decode = time.Since(start)
 	return run, nil

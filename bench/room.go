@@ -156,7 +156,7 @@ func await(ctx context.Context, room *hub.Hub, workers int) error {
 }
 
 func timeRoom(ctx context.Context, room *hub.Hub, tokens []int32, gen int) (run sampleRun, err error) {
-	sampler, err := sample.New(sample.Params{})
+	sampler, err := sample.New(sample.Params{}, kernel.Logits{})
 	if err != nil {
 		return run, err
 	}

@@ -11,8 +11,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-
-	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 )
 
 // Params are a request's wishes, named as OpenAI's API names them.
@@ -33,10 +31,23 @@ type Params struct {
 // for one goroutine at a time.
 type Sampler struct {
 	p       Params
+	v       Vectors
 	weights []float32 // of all tokens
 	sums    []float64 // of each chunk of them
 	kept    []candidate
 	counts  map[int32]int
+}
+
+// Vectors is the arithmetic over a whole vocabulary, which vector instructions do ten
+// times as fast as Plain: package exec/cpu/kernel has it.
+type Vectors interface {
+	// ArgMax is the index of the largest number, of equal ones the lowest; -1 where
+	// there is none. NaN and infinities are not numbers.
+	ArgMax(x []float32) int
+	// Max is the largest of x, which holds no NaN; -Inf where there is none.
+	Max(x []float32) float32
+	// Exps replaces each of x, none above 0, by its exponential and returns their sum.
+	Exps(x []float32) float32
 }
 
 type candidate struct {
@@ -46,7 +57,7 @@ type candidate struct {
 }
 
 // New checks the parameters; the error names the one that is out of range.
-func New(p Params) (*Sampler, error) {
+func New(p Params, v Vectors) (*Sampler, error) {
 	between := func(name string, v, low, high float64) error {
 		if math.IsNaN(v) || v < low || v > high {
 			return fmt.Errorf("%s is %v, want %v to %v", name, v, low, high)
@@ -65,7 +76,7 @@ func New(p Params) (*Sampler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sampler{p: p}, nil
+	return &Sampler{p: p, v: v}, nil
 }
 
 // ErrNotFinite is what Sample returns for logits without any number among them.
@@ -74,7 +85,7 @@ var ErrNotFinite = errors.New("the logits hold no number: the model's arithmetic
 // Sample draws the token that follows history. logits may be overwritten.
 func (s *Sampler) Sample(logits []float32, history []int32) (int32, error) {
 	s.adjust(logits, history)
-	best := int32(kernel.ArgMax(logits))
+	best := int32(s.v.ArgMax(logits))
 	if best < 0 {
 		return 0, ErrNotFinite
 	}
@@ -146,7 +157,7 @@ func (s *Sampler) weigh(logits []float32, best int32) (total float64) {
 		s.weights[i] = d * slope
 	}
 	for from := 0; from < len(logits); from += chunk {
-		sum := float64(kernel.Exps(s.weights[from:min(from+chunk, len(logits))]))
+		sum := float64(s.v.Exps(s.weights[from:min(from+chunk, len(logits))]))
 		s.sums = append(s.sums, sum)
 		total += sum
 	}
@@ -183,7 +194,7 @@ func (s *Sampler) topK() int {
 func (s *Sampler) collect(logits []float32, total float64) {
 	var largest []float32 // of each chunk
 	for from := 0; from < len(s.weights); from += chunk {
-		largest = append(largest, kernel.Max(s.weights[from:min(from+chunk, len(s.weights))]))
+		largest = append(largest, s.v.Max(s.weights[from:min(from+chunk, len(s.weights))]))
 	}
 	least := float32(0)
 	switch k := s.topK(); {
@@ -320,7 +331,7 @@ type TokenLogProb struct {
 // LogProbs returns the chosen token's log probability at temperature 1, and
 // the top likeliest ones.
 func LogProbs(logits []float32, chosen int32, top int) (float64, []TokenLogProb) {
-	best := int32(kernel.ArgMax(logits))
+	best := Plain{}.ArgMax(logits)
 	if best < 0 || int(chosen) >= len(logits) || chosen < 0 {
 		return math.Inf(-1), nil
 	}

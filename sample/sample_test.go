@@ -10,11 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 	"github.com/potluck-llm/potluck/sample"
 )
 
 func sampler(t testing.TB, p sample.Params) *sample.Sampler {
-	s, err := sample.New(p)
+	s, err := sample.New(p, kernel.Logits{})
 	require.NoError(t, err)
 	return s
 }
@@ -125,7 +126,7 @@ func TestTruncation(t *testing.T) {
 		p := sample.Params{Temperature: rapid.Float64Range(0.1, 3).Draw(t, "temperature"), TopK: rapid.IntRange(0, 20).Draw(t, "top_k"),
 			TopP: rapid.Float64Range(0.01, 1).Draw(t, "top_p"), MinP: rapid.Float64Range(0, 1).Draw(t, "min_p"), Seed: rapid.Uint64().Draw(t, "seed")}
 		allowed := kept(logits, p, 1e-6)
-		s, err := sample.New(p)
+		s, err := sample.New(p, rapid.SampledFrom([]sample.Vectors{sample.Plain{}, kernel.Logits{}}).Draw(t, "vectors"))
 		require.NoError(t, err)
 		for i := range 20 {
 			id, err := s.Sample(slices.Clone(logits), make([]int32, i))
@@ -194,7 +195,7 @@ func TestParamsAreNamed(t *testing.T) {
 		"temperature": {Temperature: -1}, "top_p": {TopP: 2}, "min_p": {MinP: -0.1}, "top_k": {TopK: -5},
 		"frequency_penalty": {FrequencyPenalty: 3}, "presence_penalty": {PresencePenalty: math.NaN()}, "repetition_penalty": {RepetitionPenalty: -1},
 	} {
-		_, err := sample.New(p)
+		_, err := sample.New(p, sample.Plain{})
 		require.ErrorContains(t, err, want)
 	}
 }

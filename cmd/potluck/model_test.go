@@ -91,7 +91,7 @@ func TestPaddingIsHidden(t *testing.T) {
 	tokenizer, err := token.FromJSON([]byte(tinyTokenizer))
 	require.NoError(t, err)
 	for _, temperature := range []float64{0, 2} {
-		sampler, err := sample.New(sample.Params{Temperature: temperature, TopP: 1, Seed: 3})
+		sampler, err := sample.New(sample.Params{Temperature: temperature, TopP: 1, Seed: 3}, sample.Plain{})
 		require.NoError(t, err)
 		for range 50 {
 			logits := []float32{1, 2, 0, 1, 0, 30, 40, 50}

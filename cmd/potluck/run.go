@@ -246,5 +246,5 @@ func (f *runFlags) sampler(m *shard.Manifest) (*sample.Sampler, error) {
 	if f.minP >= 0 {
 		p.MinP = f.minP
 	}
-	return sample.New(p)
+	return sample.New(p, kernel.Logits{})
 }

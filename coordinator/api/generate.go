@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/potluck-llm/potluck/coordinator/hub"
+	"github.com/potluck-llm/potluck/exec/cpu/kernel"
 	"github.com/potluck-llm/potluck/sample"
 )
 
@@ -53,7 +54,7 @@ func requestID(r *http.Request) string {
 func (s *Server) answer(ctx context.Context, id string, p *params, prompt []int32, choice int, special bool, take func(piece) error) outcome {
 	sampling := p.sampling
 	sampling.Seed += uint64(choice)
-	sampler, err := sample.New(sampling)
+	sampler, err := sample.New(sampling, kernel.Logits{})
 	if err != nil {
 		return outcome{err: &apiError{Status: http.StatusBadRequest, Code: "invalid_value", Message: err.Error()}}
 	}

@@ -135,7 +135,7 @@ func holding(n int) func(hub.Snapshot) bool {
 }
 
 func greedy(t *testing.T) *sample.Sampler {
-	s, err := sample.New(sample.Params{})
+	s, err := sample.New(sample.Params{}, sample.Plain{})
 	require.NoError(t, err)
 	return s
 }

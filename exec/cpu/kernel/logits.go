@@ -5,7 +5,9 @@ import (
 	"sync"
 )
 
-// What a sampler does with a row of logits, on the caller's thread.
+// Logits is what a sampler does with a row of logits, on the caller's thread, by the
+// variant that New takes by default.
+type Logits struct{}
 
 // logitsChunk is how many logits are looked at before one is looked for.
 const logitsChunk = 1024
@@ -21,7 +23,7 @@ var machine = sync.OnceValue(func() *Variant {
 
 // ArgMax returns the index of the largest number of x, of equal ones the lowest;
 // -1 where there is none. NaN and infinities are not numbers.
-func ArgMax(x []float32) int { return machine().argMax(x) }
+func (Logits) ArgMax(x []float32) int { return machine().argMax(x) }
 
 func (v *Variant) argMax(x []float32) int {
 	best, at := float32(math.Inf(-1)), 0
@@ -51,7 +53,7 @@ func argMaxOf(x []float32) int {
 }
 
 // Max returns the largest of x, which holds no NaN; -Inf where there is none.
-func Max(x []float32) float32 { return machine().max(x) }
+func (Logits) Max(x []float32) float32 { return machine().max(x) }
 
 func (v *Variant) max(x []float32) float32 {
 	whole, largest := len(x)&^15, float32(math.Inf(-1))
@@ -66,7 +68,7 @@ func (v *Variant) max(x []float32) float32 {
 
 // Exps replaces each of x, none above 0, by its exponential and returns their sum;
 // below -87 that is 0.
-func Exps(x []float32) float32 { return machine().exps(x) }
+func (Logits) Exps(x []float32) float32 { return machine().exps(x) }
 
 func (v *Variant) exps(x []float32) (sum float32) {
 	whole := len(x) &^ 15
