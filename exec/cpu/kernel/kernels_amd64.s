@@ -36110,6 +36110,7 @@ sum:
 	MOVQ step+128(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -36165,6 +36166,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -36206,6 +36208,7 @@ rest:
 	VPDPBUSD 320(DI), Z0, Z6
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -36604,6 +36607,7 @@ sum:
 	VMOVDQU32 highsOf6<>(SB), Z18
 	VMOVDQU32 shiftsLow6<>(SB), Z19
 	VMOVDQU32 shiftsHigh6<>(SB), Z20
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -36707,6 +36711,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -36777,6 +36782,7 @@ rest:
 	VPDPBUSD 320(DI), Z2, Z9
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -37125,6 +37131,7 @@ sum:
 	MOVQ stride+24(FP), R12
 	MOVQ step+128(FP), CX
 	VPBROADCASTD sign8<>(SB), Z15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -37211,6 +37218,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -37264,6 +37272,7 @@ rest:
 	VPDPBUSD Z1, Z0, Z9
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPUNPCKLDQ Z5, Z4, Z0
 	VPUNPCKHDQ Z5, Z4, Z1
@@ -37674,6 +37683,7 @@ sum:
 	MOVQ step+128(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -37729,6 +37739,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -37770,6 +37781,7 @@ rest:
 	VPDPBUSD 320(DI), Z0, Z6
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -38130,6 +38142,7 @@ sum:
 	MOVQ step+128(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -38189,6 +38202,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -38233,6 +38247,7 @@ rest:
 	VPMADDWD Z14, Z1, Z6
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -38631,6 +38646,7 @@ sum:
 	VMOVDQU32 highsOf6<>(SB), Z18
 	VMOVDQU32 shiftsLow6<>(SB), Z19
 	VMOVDQU32 shiftsHigh6<>(SB), Z20
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -38734,6 +38750,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -38804,6 +38821,7 @@ rest:
 	VPMADDWD Z14, Z2, Z9
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -39152,6 +39170,7 @@ sum:
 	MOVQ stride+24(FP), R12
 	MOVQ step+128(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -39270,6 +39289,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -39347,6 +39367,7 @@ rest:
 	VPMADDWD Z14, Z0, Z9
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPUNPCKLDQ Z5, Z4, Z0
 	VPUNPCKHDQ Z5, Z4, Z1
@@ -39741,6 +39762,7 @@ sum:
 	MOVQ step+128(FP), CX
 	VPBROADCASTD ones16<>(SB), Z14
 	VPBROADCASTD mask15<>(SB), Z15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -39800,6 +39822,7 @@ whole:
 	ADDQ CX, BX
 	SUBQ $4, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $4, AX
 	JZ ended
@@ -39844,6 +39867,7 @@ rest:
 	VPMADDWD Z14, Z1, Z6
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Z5, Z4, Z0
 	VPACKSSDW Z7, Z6, Z1
@@ -40200,6 +40224,7 @@ sum:
 	MOVQ stride+24(FP), R12
 	VPBROADCASTD ones16<>(SB), Y14
 	VPBROADCASTD mask15<>(SB), Y15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -40207,6 +40232,7 @@ row:
 	MOVQ groups+104(FP), AX
 	SUBQ $2, AX
 	JLT rest
+	PCALIGN $64
 whole:
 	PREFETCHNTA 6144(SI)
 	VMOVDQU 0(SI), Y0
@@ -40254,6 +40280,7 @@ whole:
 	ADDQ $256, DI
 	SUBQ $2, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $2, AX
 	JZ ended
@@ -40284,6 +40311,7 @@ rest:
 	VPMADDWD Y14, Y1, Y5
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Y5, Y4, Y0
 	VPACKSSDW Y7, Y6, Y1
@@ -40432,6 +40460,7 @@ apply:
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
+	PCALIGN $64
 scale:
 	VMOVDQU 0(R8), Y0
 	VMOVDQU 0(R8)(R12*1), Y1
@@ -40557,6 +40586,7 @@ sum:
 	VPBROADCASTD ones16<>(SB), Y14
 	VPBROADCASTD mask15<>(SB), Y15
 	VPBROADCASTD mask48<>(SB), Y13
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -40564,6 +40594,7 @@ row:
 	MOVQ groups+104(FP), AX
 	SUBQ $2, AX
 	JLT rest
+	PCALIGN $64
 whole:
 	PREFETCHT0 6144(SI)
 	VMOVDQU 0(SI), X0
@@ -40662,6 +40693,7 @@ whole:
 	ADDQ $256, DI
 	SUBQ $2, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $2, AX
 	JZ ended
@@ -40713,6 +40745,7 @@ rest:
 	VPMADDWD Y14, Y2, Y7
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Y5, Y4, Y0
 	VPACKSSDW Y7, Y6, Y1
@@ -40849,6 +40882,7 @@ apply:
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
+	PCALIGN $64
 scale:
 	VMOVDQU 0(R8), Y0
 	VMOVDQU 0(R8)(R12*1), Y1
@@ -40971,6 +41005,7 @@ sum:
 	MOVQ src+16(FP), R8
 	MOVQ stride+24(FP), R12
 	VPBROADCASTD ones16<>(SB), Y14
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -40978,6 +41013,7 @@ row:
 	MOVQ groups+104(FP), AX
 	SUBQ $2, AX
 	JLT rest
+	PCALIGN $64
 whole:
 	PREFETCHT0 6144(SI)
 	VMOVDQU 0(DI), Y1
@@ -41058,6 +41094,7 @@ whole:
 	ADDQ $448, DI
 	SUBQ $2, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $2, AX
 	JZ ended
@@ -41097,6 +41134,7 @@ rest:
 	VPMADDWD Y14, Y0, Y7
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPUNPCKLDQ Y5, Y4, Y0
 	VPUNPCKHDQ Y5, Y4, Y1
@@ -41260,6 +41298,7 @@ apply:
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
+	PCALIGN $64
 scale:
 	VMOVDQU 0(R8), Y0
 	VMOVDQU 0(R8)(R12*1), Y1
@@ -41368,6 +41407,7 @@ sum:
 	MOVQ stride+24(FP), R12
 	VPBROADCASTD ones16<>(SB), Y14
 	VPBROADCASTD mask15<>(SB), Y15
+	PCALIGN $64
 row:
 	MOVQ R8, SI
 	MOVQ R14, R10
@@ -41375,6 +41415,7 @@ row:
 	MOVQ groups+104(FP), AX
 	SUBQ $2, AX
 	JLT rest
+	PCALIGN $64
 whole:
 	PREFETCHNTA 6144(SI)
 	VMOVDQU 0(SI), Y0
@@ -41422,6 +41463,7 @@ whole:
 	ADDQ $256, DI
 	SUBQ $2, AX
 	JGE whole
+	PCALIGN $64
 rest:
 	ADDQ $2, AX
 	JZ ended
@@ -41452,6 +41494,7 @@ rest:
 	VPMADDWD Y14, Y1, Y5
 	DECQ AX
 	JZ reduce
+	PCALIGN $64
 reduce:
 	VPACKSSDW Y5, Y4, Y0
 	VPACKSSDW Y7, Y6, Y1
@@ -41578,6 +41621,7 @@ apply:
 	LEAQ (R12)(R12*2), R13
 	LEAQ (R8)(R12*4), R9
 	VPXOR Y15, Y15, Y15
+	PCALIGN $64
 scale:
 	VMOVDQU 0(R8), Y0
 	VMOVDQU 0(R8)(R12*1), Y1

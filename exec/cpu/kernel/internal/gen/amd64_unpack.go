@@ -188,8 +188,7 @@ func (g *amd64) scalesLoop() {
 	}
 	g.p("SUBQ $2, CX")
 	g.p("JLT lastScales")
-	g.p("PCALIGN $64")
-	g.label("nextScales")
+	g.lineOfCode("nextScales")
 	for r := range 8 {
 		g.p("VMOVDQU %s, X%d", row(r, 0), r)
 		if g.t.wide() {
