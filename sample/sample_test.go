@@ -252,14 +252,26 @@ func TestStops(t *testing.T) {
 
 func BenchmarkSample152k(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
-	logits := make([]float32, 152000)
-	for i := range logits {
-		logits[i] = float32(r.NormFloat64() * 4)
+	base := make([]float32, 151936)
+	for i := range base {
+		base[i] = float32(r.NormFloat64() * 3)
 	}
-	s := sampler(b, sample.Params{Temperature: 0.7, TopP: 0.95, TopK: 40})
-	work := make([]float32, len(logits))
-	for b.Loop() {
-		copy(work, logits)
-		_, _ = s.Sample(work, nil)
+	base[777], base[778], base[991] = 18, 17, 16.5
+	logits := make([]float32, len(base))
+	for name, p := range map[string]sample.Params{
+		"likeliest": {}, "temperature=1": {Temperature: 1}, "top_p=0.95": {Temperature: 0.7, TopP: 0.95},
+		"top_k=40": {Temperature: 0.7, TopK: 40}, "min_p=0.05": {Temperature: 1, MinP: 0.05},
+	} {
+		for vectors, v := range map[string]sample.Vectors{"kernels": kernel.Logits{}, "plain": sample.Plain{}} {
+			b.Run(name+"/"+vectors, func(b *testing.B) {
+				s, err := sample.New(p, v)
+				require.NoError(b, err)
+				for b.Loop() {
+					copy(logits, base)
+					_, err := s.Sample(logits, nil)
+					require.NoError(b, err)
+				}
+			})
+		}
 	}
 }
