@@ -103,11 +103,18 @@ func (s *State) cancel(id string) {
 	}
 }
 
-// remove forgets a sequence and frees its slot everywhere.
+// remove forgets a sequence and frees its slot, once its passes have landed.
 func (s *State) remove(q *sequence) {
 	q.cancelled = true
 	s.sequences = slices.DeleteFunc(s.sequences, func(o *sequence) bool { return o == q })
-	if q.slot < 0 || s.active == nil {
+	s.free(q)
+}
+
+// free gives back the slot of a sequence that is gone. A pass with rows of it may
+// be on its way to a worker: there, an empty slot would fail the pass, and with it
+// everybody's rows.
+func (s *State) free(q *sequence) {
+	if q.slot < 0 || q.inFlight > 0 || s.active == nil {
 		return
 	}
 	for _, sp := range s.active.stages {
@@ -260,15 +267,20 @@ func (s *State) passDone(e PassDone) {
 	}
 	s.do(Sample{Pass: p.id, Want: want})
 	if len(want) == 0 {
-		s.finishPass(p)
+		s.landed(p)
 	}
 }
 
-func (s *State) finishPass(p *pass) {
+// landed ends a pass, whatever became of it.
+func (s *State) landed(p *pass) {
 	delete(s.passes, p.id)
 	for _, part := range p.parts {
-		if part.q.epoch == part.epoch && part.q.inFlight > 0 {
-			part.q.inFlight--
+		q := part.q
+		if q.epoch == part.epoch && q.inFlight > 0 {
+			q.inFlight--
+		}
+		if q.cancelled {
+			s.free(q)
 		}
 	}
 }
@@ -278,7 +290,7 @@ func (s *State) sampled(e Sampled) {
 	if p == nil {
 		return
 	}
-	s.finishPass(p)
+	s.landed(p)
 	for _, t := range e.Tokens {
 		for _, part := range p.parts {
 			if part.want && part.q.id == t.Sequence && part.q.epoch == part.epoch && !part.q.cancelled {
@@ -311,7 +323,7 @@ func (s *State) passFailed(e PassFailed) {
 	if p == nil || s.active == nil || p.final || s.active.stages[p.stage].Worker != e.Worker {
 		return
 	}
-	delete(s.passes, p.id)
+	s.landed(p)
 	for _, part := range p.parts {
 		q := part.q
 		if q.epoch != part.epoch || q.cancelled || q.slot < 0 {

@@ -59,6 +59,15 @@ type simulation struct {
 	got     map[string][]int32
 	ended   map[string]string
 	joined  int
+	calm    bool // workers have no bad luck
+}
+
+func newSimulation(t *testing.T, seed uint64, policy plan.Policy) *simulation {
+	s := &simulation{t: t, r: rand.New(rand.NewPCG(seed, 7)), workers: map[string]*simWorker{}, passes: map[uint64]*simPass{},
+		prompts: map[string][]int32{}, limits: map[string]int{}, got: map[string][]int32{}, ended: map[string]string{}}
+	s.state = cluster.New(cluster.Options{Shape: shape(), Policy: policy, ChunkRows: 5, WaitLimit: time.Hour,
+		Slots: plan.Slots{Slots: 3, Positions: 64, KV: quant.F16, Round: true}})
+	return s
 }
 
 type simPass struct {
@@ -78,7 +87,7 @@ func (s *simulation) perform(a cluster.Action) {
 		w := s.workers[a.Worker]
 		w.inbox = append(w.inbox, func() {
 			w.spans[a.Span.Number] = &simSpan{exec.NewSlots(a.Span.Slots.Slots), map[int32]*slotState{}}
-			if s.r.IntN(20) == 0 {
+			if !s.calm && s.r.IntN(20) == 0 {
 				delete(w.spans, a.Span.Number)
 				s.step(cluster.Refused{Worker: w.id, Span: a.Span.Number, Code: "load_failed", Reason: "bad luck"})
 				return
@@ -132,7 +141,7 @@ func (s *simulation) send(worker string, pass uint64, span uint32) {
 			s.step(cluster.PassFailed{Worker: w.id, Pass: pass, Code: "unknown_span"})
 			return
 		}
-		if s.r.IntN(200) == 0 {
+		if !s.calm && s.r.IntN(200) == 0 {
 			s.step(cluster.PassFailed{Worker: w.id, Pass: pass, Code: "internal", Reason: "bad luck"})
 			return
 		}
@@ -231,16 +240,67 @@ func (s *simulation) request() {
 	s.step(cluster.Requested{Sequence: id, Prompt: prompt, MaxTokens: s.limits[id]})
 }
 
+// cancel lets the client of some request go.
+func (s *simulation) cancel(cancelled map[string]bool) {
+	id := fmt.Sprint("q", s.r.IntN(len(s.prompts)))
+	cancelled[id] = s.ended[id] == ""
+	s.step(cluster.Cancelled{Sequence: id})
+}
+
+// check compares all answers but the cancelled ones, and tells how many those were.
+func (s *simulation) check(seed uint64, cancelled map[string]bool) (answered int) {
+	for id, prompt := range s.prompts {
+		if cancelled[id] {
+			continue
+		}
+		require.NotEmpty(s.t, s.ended[id], "seed %d: %s never ended", seed, id)
+		require.Equal(s.t, "length", s.ended[id], "seed %d: %s", seed, id)
+		want := slices.Clone(prompt)
+		for range s.limits[id] {
+			want = append(want, next(want))
+		}
+		require.Equal(s.t, want[len(prompt):], s.got[id], "seed %d: %s", seed, id)
+		answered++
+	}
+	return answered
+}
+
+// A client that goes takes nobody's pass with it, and leaves its slot to others.
+func TestLeavingDisturbsNobody(t *testing.T) {
+	for seed := range uint64(60) {
+		s := newSimulation(t, seed, plan.Spread)
+		s.calm = true
+		for range 3 {
+			s.join()
+		}
+		for s.deliver() {
+		}
+		cancelled := map[string]bool{}
+		for range 1500 {
+			switch n := s.r.IntN(100); {
+			case n < 10 && len(s.prompts) < 40:
+				s.request()
+			case n < 13 && len(s.prompts) > 0:
+				s.cancel(cancelled)
+			default:
+				s.deliver()
+			}
+			s.now += time.Millisecond
+		}
+		for s.deliver() {
+		}
+		require.Positive(t, s.check(seed, cancelled), "seed %d", seed)
+		require.Zero(t, s.state.Replays, "seed %d: a pass failed", seed)
+	}
+}
+
 // TestSimulation: whatever happens to the workers, every request that is not
 // cancelled ends with the tokens of the model, each once.
 func TestSimulation(t *testing.T) {
 	answered, replays := 0, 0
 	for seed := range uint64(60) {
 		policy := []plan.Policy{plan.Auto, plan.Spread}[seed%2]
-		s := &simulation{t: t, r: rand.New(rand.NewPCG(seed, 7)), workers: map[string]*simWorker{}, passes: map[uint64]*simPass{},
-			prompts: map[string][]int32{}, limits: map[string]int{}, got: map[string][]int32{}, ended: map[string]string{}}
-		s.state = cluster.New(cluster.Options{Shape: shape(), Policy: policy, ChunkRows: 5, WaitLimit: time.Hour,
-			Slots: plan.Slots{Slots: 3, Positions: 64, KV: quant.F16, Round: true}})
+		s := newSimulation(t, seed, policy)
 		cancelled := map[string]bool{}
 		for range 600 {
 			switch n := s.r.IntN(100); {
@@ -253,9 +313,7 @@ func TestSimulation(t *testing.T) {
 			case n < 12 && len(s.prompts) < 12:
 				s.request()
 			case n == 12 && len(s.prompts) > 0:
-				id := fmt.Sprint("q", s.r.IntN(len(s.prompts)))
-				cancelled[id] = s.ended[id] == ""
-				s.step(cluster.Cancelled{Sequence: id})
+				s.cancel(cancelled)
 			default:
 				s.deliver()
 			}
@@ -269,19 +327,7 @@ func TestSimulation(t *testing.T) {
 				s.join()
 			}
 		}
-		for id, prompt := range s.prompts {
-			if cancelled[id] {
-				continue
-			}
-			require.NotEmpty(t, s.ended[id], "seed %d: %s never ended", seed, id)
-			require.Equal(t, "length", s.ended[id], "seed %d: %s", seed, id)
-			want := slices.Clone(prompt)
-			for range s.limits[id] {
-				want = append(want, next(want))
-			}
-			require.Equal(t, want[len(prompt):], s.got[id], "seed %d: %s", seed, id)
-			answered++
-		}
+		answered += s.check(seed, cancelled)
 		replays += s.state.Replays
 	}
 	require.Greater(t, answered, 300)

@@ -50,6 +50,7 @@ func TestCrowd(t *testing.T) {
 	}
 	wait.Wait()
 	r.eventually("no request is left", 10*time.Second, func() bool { return r.cluster().Active == 0 })
+	require.NotContains(t, r.serve.Output(), "pass failed", "those who left took others' passes with them")
 }
 
 // leave asks for a long answer and goes after so many lines of it.
