@@ -7,11 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/edsrzf/mmap-go"
 )
 
 // stampFile remembers which pieces of a folder were verified, and what the
@@ -29,9 +28,9 @@ type stamp struct {
 type Dir struct {
 	path     string
 	manifest *Manifest
+	mapped   *Mapped
 
 	mu     sync.Mutex
-	mapped map[int]mmap.MMap
 	stamps map[string]stamp
 }
 
@@ -45,7 +44,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	d := &Dir{path: path, manifest: m, mapped: map[int]mmap.MMap{}, stamps: map[string]stamp{}}
+	d := &Dir{path: path, manifest: m, mapped: NewMapped(filepath.Join(path, PieceFolder)), stamps: map[string]stamp{}}
 	if data, err := os.ReadFile(filepath.Join(path, stampFile)); err == nil {
 		_ = json.Unmarshal(data, &d.stamps) // a damaged one only costs time
 	}
@@ -63,39 +62,27 @@ func (d *Dir) Piece(ctx context.Context, index int) ([]byte, error) {
 	if index < 0 || index >= len(d.manifest.Pieces) {
 		return nil, fmt.Errorf("piece %d of %d", index, len(d.manifest.Pieces))
 	}
-	d.mu.Lock()
-	data, ok := d.mapped[index]
-	d.mu.Unlock()
-	if ok {
-		return data, nil
-	}
 	p := d.manifest.Pieces[index]
-	path := filepath.Join(d.path, PieceFolder, p.Hash.String())
-	data, info, err := MapFile(path, p.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	seen := stamp{info.Size(), info.ModTime().UnixNano()}
+	return d.mapped.Piece(p, func(data []byte, info fs.FileInfo) error { return d.verify(p, data, info) })
+}
+
+// verify checks a piece whose file is not as it was when it was verified last.
+func (d *Dir) verify(p Piece, data []byte, info fs.FileInfo) error {
+	name, seen := p.Hash.String(), stamp{info.Size(), info.ModTime().UnixNano()}
 	d.mu.Lock()
-	known := d.stamps[p.Hash.String()] == seen
+	known := d.stamps[name] == seen
 	d.mu.Unlock()
-	if !known {
-		if err := Verify(p, data); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), data.Unmap())
-		}
+	if known {
+		return nil
+	}
+	if err := Verify(p, data); err != nil {
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if other, ok := d.mapped[index]; ok { // another goroutine was first
-		_ = data.Unmap()
-		return other, nil
-	}
-	d.mapped[index] = data
-	if !known {
-		d.stamps[p.Hash.String()] = seen
-		d.saveStamps()
-	}
-	return data, nil
+	d.stamps[name] = seen
+	d.saveStamps()
+	return nil
 }
 
 // saveStamps writes the stamps; a read-only folder only costs time.
@@ -118,13 +105,4 @@ func (d *Dir) saveStamps() {
 }
 
 // Close unmaps the pieces: nothing of them may be used any more.
-func (d *Dir) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var failed error
-	for i, m := range d.mapped {
-		failed = errors.Join(failed, m.Unmap())
-		delete(d.mapped, i)
-	}
-	return failed
-}
+func (d *Dir) Close() error { return d.mapped.Close() }

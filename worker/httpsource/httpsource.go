@@ -12,14 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/edsrzf/mmap-go"
 
 	"github.com/potluck-llm/potluck/shard"
 )
@@ -38,9 +36,7 @@ type Source struct {
 	o        Options
 	hash     string // of the manifest
 	manifest *shard.Manifest
-
-	mu     sync.Mutex
-	mapped map[shard.Hash]mmap.MMap
+	cache    *shard.Mapped
 }
 
 // CacheFolder is where this user's pieces are kept.
@@ -70,11 +66,11 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 			return nil, err
 		}
 	}
-	s := &Source{o: o, hash: hash, mapped: map[shard.Hash]mmap.MMap{}}
+	s := &Source{o: o, hash: hash, cache: shard.NewMapped(o.Folder)}
 	var data []byte
 	err := os.ErrNotExist
 	if o.Folder != "" {
-		data, err = os.ReadFile(s.path(want))
+		data, err = os.ReadFile(s.cache.Path(want))
 	}
 	if err != nil || shard.Sum(data) != want {
 		if data, err = s.fetch(ctx, "/shards/"+hash+"/manifest.json", want, shard.MaxManifest); err != nil {
@@ -92,14 +88,7 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 func (s *Source) Manifest() *shard.Manifest { return s.manifest }
 
 // Close ends the use of all pieces.
-func (s *Source) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for hash, data := range s.mapped {
-		_ = data.Unmap()
-		delete(s.mapped, hash)
-	}
-}
+func (s *Source) Close() { _ = s.cache.Close() }
 
 // Piece returns a piece from the cache, or fetches it. It is valid until Close.
 //
@@ -112,47 +101,25 @@ func (s *Source) Piece(ctx context.Context, index int) ([]byte, error) {
 		return nil, fmt.Errorf("piece %d of %d", index, len(s.manifest.Pieces))
 	}
 	p := s.manifest.Pieces[index]
-	if data, err := s.kept(p.Hash, p.Bytes); err == nil {
+	if data, err := s.kept(p); err == nil {
 		return data, nil
 	}
 	data, err := s.fetch(ctx, "/shards/"+s.hash+"/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
 	if err != nil || !s.keep(p.Hash, data) {
 		return data, err
 	}
-	if kept, err := s.kept(p.Hash, p.Bytes); err == nil {
+	if kept, err := s.kept(p); err == nil {
 		return kept, nil
 	}
 	return data, nil
 }
 
-func (s *Source) path(hash shard.Hash) string { return filepath.Join(s.o.Folder, hash.String()) }
-
-// kept maps what is in the cache, if it is whole.
-func (s *Source) kept(hash shard.Hash, size int64) ([]byte, error) {
+// kept maps what is in the cache, if it is whole; else it is fetched anew and replaced.
+func (s *Source) kept(p shard.Piece) ([]byte, error) {
 	if s.o.Folder == "" {
 		return nil, os.ErrNotExist
 	}
-	s.mu.Lock()
-	data, ok := s.mapped[hash]
-	s.mu.Unlock()
-	if ok {
-		return data, nil
-	}
-	data, _, err := shard.MapFile(s.path(hash), size)
-	if err == nil && shard.Sum(data) != hash {
-		err = errors.Join(fmt.Errorf("%s is damaged", s.path(hash)), data.Unmap())
-	}
-	if err != nil {
-		return nil, err // it is fetched anew and replaced
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if other, ok := s.mapped[hash]; ok { // another goroutine was first
-		_ = data.Unmap()
-		return other, nil
-	}
-	s.mapped[hash] = data
-	return data, nil
+	return s.cache.Piece(p, func(data []byte, _ fs.FileInfo) error { return shard.Verify(p, data) })
 }
 
 // Retries of a download; each waits twice as long as the one before.
@@ -260,7 +227,7 @@ func (s *Source) keep(hash shard.Hash, data []byte) bool {
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.path(hash))
+		err = os.Rename(f.Name(), s.cache.Path(hash))
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
