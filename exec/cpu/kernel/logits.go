@@ -3,11 +3,18 @@ package kernel
 import (
 	"math"
 	"sync"
+
+	"github.com/potluck-llm/potluck/sample"
 )
 
 // Logits is what a sampler does with a row of logits, on the caller's thread, by the
 // variant that New takes by default.
 type Logits struct{}
+
+var _ sample.Vectors = Logits{}
+
+// plain is for what vectors do not fit.
+var plain sample.Plain
 
 // logitsChunk is how many logits are looked at before one is looked for.
 const logitsChunk = 1024
@@ -21,8 +28,6 @@ var machine = sync.OnceValue(func() *Variant {
 	return v
 })
 
-// ArgMax returns the index of the largest number of x, of equal ones the lowest;
-// -1 where there is none. NaN and infinities are not numbers.
 func (Logits) ArgMax(x []float32) int { return machine().argMax(x) }
 
 func (v *Variant) argMax(x []float32) int {
@@ -30,29 +35,18 @@ func (v *Variant) argMax(x []float32) int {
 	for from := 0; from < len(x); from += logitsChunk {
 		m := v.max(x[from:min(from+logitsChunk, len(x))])
 		if !(m <= math.MaxFloat32) { // NaN or +Inf
-			return argMaxOf(x)
+			return plain.ArgMax(x)
 		}
 		if m > best {
 			best, at = m, from
 		}
 	}
-	if i := argMaxOf(x[at:min(at+logitsChunk, len(x))]); i >= 0 {
+	if i := plain.ArgMax(x[at:min(at+logitsChunk, len(x))]); i >= 0 {
 		return at + i
 	}
 	return -1
 }
 
-func argMaxOf(x []float32) int {
-	best, index := float32(math.Inf(-1)), -1
-	for i, f := range x {
-		if f > best && f <= math.MaxFloat32 {
-			best, index = f, i
-		}
-	}
-	return index
-}
-
-// Max returns the largest of x, which holds no NaN; -Inf where there is none.
 func (Logits) Max(x []float32) float32 { return machine().max(x) }
 
 func (v *Variant) max(x []float32) float32 {
@@ -60,14 +54,10 @@ func (v *Variant) max(x []float32) float32 {
 	if whole > 0 {
 		largest = v.Max(&x[0], whole)
 	}
-	for _, f := range x[whole:] {
-		largest = max(largest, f)
-	}
-	return largest
+	return max(largest, plain.Max(x[whole:]))
 }
 
-// Exps replaces each of x, none above 0, by its exponential and returns their sum;
-// below -87 that is 0.
+// Exps takes what lies below -87 for 0.
 func (Logits) Exps(x []float32) float32 { return machine().exps(x) }
 
 func (v *Variant) exps(x []float32) (sum float32) {

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // writeAMD64 writes kernels_amd64.s and its declarations. The loops over rows and
 // vectors are unrolled here, so that every accumulator is a register.
@@ -44,6 +47,9 @@ var (
 )
 
 func (t target) wide() bool { return t.lanes == 16 }
+
+// lanesShift is the binary logarithm of lanes.
+func (t target) lanesShift() int { return bits.TrailingZeros(uint(t.lanes)) }
 
 // bytes of a vector.
 func (t target) bytes() int { return 4 * t.lanes }

@@ -38,7 +38,7 @@ func (g *amd64) line(kind string) {
 	g.load("sums", "R14")
 	if g.t.wide() { // others lose by it
 		g.load("scalesStride", "BX")
-		g.p("SHLQ $4, BX")
+		g.p("SHLQ $%d, BX", g.t.lanesShift())
 		g.p("ADDQ scales+%d(FP), BX", g.args["scales"])
 	}
 	g.load("early", "DX")
@@ -83,7 +83,7 @@ func (g *amd64) lineScales(kind string) {
 	g.load("blocks", "AX")
 	g.p("SUBQ AX, CX")
 	g.p("JZ cleared")
-	g.p("SHLQ $%d, AX", map[int]int{8: 5, 16: 6}[g.t.lanes])
+	g.p("SHLQ $%d, AX", g.t.lanesShift()+2)
 	g.zero(0)
 	for i, plane := range planes {
 		g.load(plane, []string{"DI", "DX"}[i])
@@ -497,7 +497,7 @@ func (g *amd64) apply(kind string) {
 	g.p("VMOVUPS %s, (AX)", g.v(result))
 	g.p("ADDQ $%d, y+%d(FP)", g.t.bytes(), g.args["y"])
 	g.load("scalesStride", "AX")
-	g.p("SHLQ $%d, AX", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("SHLQ $%d, AX", g.t.lanesShift())
 	g.p("ADDQ AX, scales+%d(FP)", g.args["scales"])
 }
 

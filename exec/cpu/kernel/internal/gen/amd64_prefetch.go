@@ -23,7 +23,7 @@ func aheadOf(kind string) []int {
 func (g *amd64) prefetchRows(width int, ahead []int) {
 	g.prefetchAt(g.t.lanes*width, ahead...)
 	g.p("MOVQ R12, AX")
-	g.p("SHLQ $%d, AX", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("SHLQ $%d, AX", g.t.lanesShift())
 	g.p("ADDQ R8, AX")
 	for r := range g.t.lanes {
 		if r > 0 && r%4 == 0 {

@@ -25,7 +25,7 @@ func (g *amd64) stripPointersOf(src, stride string) {
 	g.load("groups", "CX")
 	g.rowPointers(g.t.lanes)
 	g.p("MOVQ R12, SI")
-	g.p("SHLQ $%d, SI", map[int]int{8: 3, 16: 4}[g.t.lanes])
+	g.p("SHLQ $%d, SI", g.t.lanesShift())
 	g.p("ADDQ R8, SI")
 }
 
