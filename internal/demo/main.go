@@ -24,7 +24,7 @@ var (
 	stay    = flag.Bool("stay", true, "stay up after the answer, until Ctrl-C (never with --tabs)")
 )
 
-const token = "demo"
+const token = "demo" // of workers and of the room's controls
 
 func main() {
 	flag.Parse()
@@ -48,7 +48,7 @@ func run(ctx context.Context) error {
 		policy = "spread" // everyone takes part: that is what there is to see
 	}
 	fmt.Printf("Starting a coordinator with the embedded model at %s …\n", room.base)
-	serve, err := start(ctx, filepath.Join(logs, "serve.log"), "serve", "--listen", address, "--local-worker=false", "--join-token", token, "--policy", policy)
+	serve, err := start(ctx, filepath.Join(logs, "serve.log"), "serve", "--listen", address, "--local-worker=false", "--join-token", token, "--operator-key", token, "--policy", policy)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func run(ctx context.Context) error {
 	if *tabs > 0 || !*stay {
 		return nil
 	}
-	fmt.Printf("\nOpen %s to chat, %s/room to watch,\nand %s/join#%s in more tabs to lend them. Ctrl-C ends.\n", room.base, room.base, room.base, token)
+	fmt.Printf("\nOpen %s to chat, %s/room to watch (its operator key: %s),\nand %s/join#%s in more tabs to lend them. Ctrl-C ends.\n", room.base, room.base, token, room.base, token)
 	select {
 	case <-ctx.Done():
 	case err := <-serve.done:
