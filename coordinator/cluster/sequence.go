@@ -317,19 +317,29 @@ func (s *State) token(q *sequence, id int32) {
 	}
 }
 
+// overtaken tells whether a sequence of the pass has been sent through the chain
+// again since. Its rows here continue what no worker holds, so a worker refuses the
+// pass, through no fault of its own or of those that ride along.
+func (p *pass) overtaken() bool {
+	return slices.ContainsFunc(p.parts, func(part part) bool {
+		return !part.q.cancelled && (part.q.slot < 0 || part.q.epoch != part.epoch)
+	})
+}
+
 // passFailed replays what the pass carried. A worker that keeps failing goes.
 func (s *State) passFailed(e PassFailed) {
 	p := s.passes[e.Pass]
 	if p == nil || s.active == nil || p.final || s.active.stages[p.stage].Worker != e.Worker {
 		return
 	}
+	blameless := e.Code == "cancelled" || e.Code == "stale_slot" && p.overtaken()
 	s.landed(p)
 	for _, part := range p.parts {
 		q := part.q
 		if q.epoch != part.epoch || q.cancelled || q.slot < 0 {
 			continue
 		}
-		if e.Code != "cancelled" {
+		if !blameless {
 			q.failures++
 		}
 		if q.failures > maxFailures {
@@ -341,7 +351,7 @@ func (s *State) passFailed(e PassFailed) {
 	}
 	m := s.members[e.Worker]
 	switch {
-	case e.Code == "cancelled" || m == nil:
+	case blameless || m == nil:
 	case e.Code == "device_lost":
 		s.drop(m, "removed", "passes failed: %s", e.Reason)
 	default:
