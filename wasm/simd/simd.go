@@ -69,9 +69,9 @@ func dotFloat(n int) func(y *float32, ldy int, a *float32, lda int, b *float32, 
 }
 
 // dotFloat4 takes n rows, at most two a call: with three, sums do not fit the registers.
-func dotFloat4(n int) func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
+func dotFloat4(n int) func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int, ahead uintptr) {
 	calls := [...]func(*float32, int32, int32, *float32, int32, *float32, int32, int32, int32, int32){dotFloat4Of1, dotFloat4Of2}
-	return func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int) {
+	return func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int, _ uintptr) {
 		for at := 0; at < n; at += len(calls) {
 			calls[min(n-at, len(calls))-1](row(y, at*ldy), int32(ldy), int32(ystep), row(a, at*lda), int32(lda), b, int32(ldb), int32(step), int32(k), int32(add))
 		}

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/potluck-llm/potluck/quant"
 )
@@ -120,12 +121,16 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 	for page := 0; page*pagePositions <= last; page++ {
 		held := min(last+1-page*pagePositions, pagePositions)
-		k.scores(s, cache, page, kv, queries, n, held)
+		values, next := cache.at(page, cache.kvHeads+kv), cache.at(page+1, kv)
+		if (page+1)*pagePositions > last {
+			next = cache.at(0, (kv+1)%cache.kvHeads)
+		}
+		k.scores(s, cache, page, kv, queries, n, held, values)
 		for i := range n {
 			own := int(t.pos[tl.from+i/heads]) + 1 - page*pagePositions
 			k.softmaxPage(s.scores[i*pagePositions:(i+1)*pagePositions], own, sums[i*d:(i+1)*d], &largest[i], &total[i])
 		}
-		k.weigh(s, cache, page, kv, sums, n, held)
+		k.weigh(s, cache, page, kv, sums, n, held, next)
 	}
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
@@ -136,26 +141,27 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 }
 
-// scores computes n queries times the keys of a page's first held positions.
-func (v *Variant) scores(s *scratch, c *Cache, page, kv int, queries []float32, n, held int) {
+// scores computes n queries times the keys of a page's first held positions, and
+// asks for what is read after them.
+func (v *Variant) scores(s *scratch, c *Cache, page, kv int, queries []float32, n, held int, ahead uintptr) {
 	d := c.headDim
 	if c.t == quant.F16 && v.DotHalf != nil {
-		scoresOf(v.Lanes, v.DotHalf, v.DotHalf4, s.scores, c.pages[page].f16[kv*pagePositions*d:], queries, n, d, held)
+		scoresOf(v.Lanes, v.DotHalf, v.DotHalf4, s.scores, c.pages[page].f16[kv*pagePositions*d:], queries, n, d, held, ahead)
 	} else {
-		scoresOf(v.Lanes, v.DotFloat, v.DotFloat4, s.scores, c.keys(v, page, kv, held, s.values), queries, n, d, held)
+		scoresOf(v.Lanes, v.DotFloat, v.DotFloat4, s.scores, c.keys(v, page, kv, held, s.values), queries, n, d, held, ahead)
 	}
 }
 
 // weigh adds to n sums of headDim numbers the values of a page's first held
-// positions, weighted with the scores.
-func (v *Variant) weigh(s *scratch, c *Cache, page, kv int, sums []float32, n, held int) {
+// positions, weighted with the scores, and asks for what is read after them.
+func (v *Variant) weigh(s *scratch, c *Cache, page, kv int, sums []float32, n, held int, ahead uintptr) {
 	d := c.headDim
 	if c.t == quant.F16 && v.DotHalf != nil && d%v.Lanes == 0 {
-		weighOf(v.Lanes, v.DotHalf, v.DotHalf4, sums, c.pages[page].f16[(c.kvHeads+kv)*pagePositions*d:], s.scores, n, d, held)
+		weighOf(v.Lanes, v.DotHalf, v.DotHalf4, sums, c.pages[page].f16[(c.kvHeads+kv)*pagePositions*d:], s.scores, n, d, held, ahead)
 		return
 	}
 	values := c.values(v, page, kv, held, s.values)
-	weighOf(v.Lanes, v.DotFloat, v.DotFloat4, sums, values, s.scores, n, d, held)
+	weighOf(v.Lanes, v.DotFloat, v.DotFloat4, sums, values, s.scores, n, d, held, ahead)
 	for i := 0; i < n && d%v.Lanes != 0; i++ {
 		for p := range held {
 			w := s.scores[i*pagePositions+p]
@@ -168,14 +174,15 @@ func (v *Variant) weigh(s *scratch, c *Cache, page, kv int, sums []float32, n, h
 
 type (
 	product[T any]  = func(y *float32, ldy int, a *float32, lda int, b *T, ldb, k, add int)
-	product4[T any] = func(y *float32, ldy, ystep int, a *float32, lda int, b *T, ldb, step, k, add int)
+	product4[T any] = func(y *float32, ldy, ystep int, a *float32, lda int, b *T, ldb, step, k, add int, ahead uintptr)
 )
 
-func scoresOf[T any](lanes int, dot []product[T], dot4 []product4[T], scores []float32, keys []T, queries []float32, n, d, held int) {
+func scoresOf[T any](lanes int, dot []product[T], dot4 []product4[T], scores []float32, keys []T, queries []float32, n, d, held int, ahead uintptr) {
 	const together = 4 * maxLanes
 	if n <= len(dot4) && held > together/2 && len(keys) >= together*d {
 		for lane := 0; lane < maxLanes; lane += lanes {
-			dot4[n-1](&scores[lane], pagePositions, maxLanes, &queries[0], d, &keys[lane], maxLanes, maxLanes*d, d, 0)
+			dot4[n-1](&scores[lane], pagePositions, maxLanes, &queries[0], d, &keys[lane], maxLanes, maxLanes*d, d, 0, ahead)
+			ahead += uintptr(4*lanes*d) * unsafe.Sizeof(keys[0])
 		}
 		return
 	}
@@ -184,10 +191,11 @@ func scoresOf[T any](lanes int, dot []product[T], dot4 []product4[T], scores []f
 	}
 }
 
-func weighOf[T any](lanes int, dot []product[T], dot4 []product4[T], sums []float32, values []T, weights []float32, n, d, held int) {
+func weighOf[T any](lanes int, dot []product[T], dot4 []product4[T], sums []float32, values []T, weights []float32, n, d, held int, ahead uintptr) {
 	i := 0
 	for ; n <= len(dot4) && i+4*lanes <= d; i += 4 * lanes {
-		dot4[n-1](&sums[i], d, lanes, &weights[0], pagePositions, &values[i], d, lanes, held, 1)
+		dot4[n-1](&sums[i], d, lanes, &weights[0], pagePositions, &values[i], d, lanes, held, 1, ahead)
+		ahead += uintptr(4*lanes*held) * unsafe.Sizeof(values[0])
 	}
 	for ; i+lanes <= d; i += lanes {
 		dot[n-1](&sums[i], d, &weights[0], pagePositions, &values[i], d, held, 1)

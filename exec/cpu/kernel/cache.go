@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/potluck-llm/potluck/quant"
 )
@@ -78,6 +79,20 @@ func (c *Cache) grow() {
 		p.kScales, p.vScales = make([]float32, n/2/quant.BlockSize), make([]float32, n/2/quant.BlockSize)
 	}
 	c.pages = append(c.pages, p)
+}
+
+// at is the address of a plane of a page: a head's keys, or behind all keys a
+// head's values. There is always one, of the last page if need be.
+func (c *Cache) at(number, plane int) uintptr {
+	p := &c.pages[min(number, len(c.pages)-1)]
+	from := plane * pagePositions * c.headDim
+	switch c.t {
+	case quant.F32:
+		return uintptr(unsafe.Pointer(&p.f32[from]))
+	case quant.F16:
+		return uintptr(unsafe.Pointer(&p.f16[from]))
+	}
+	return uintptr(unsafe.Pointer(&p.q8[from]))
 }
 
 // Store keeps k and v (kvHeads × headDim) as position pos of c, which is at most

@@ -293,28 +293,28 @@ func dotFloatAVX512VNNI_16(y *float32, ldy int, a *float32, lda int, b *float32,
 func dotHalfAVX512VNNI_16(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
-func dotFloat4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotFloat4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotFloat4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotFloat4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
 func peakAVX512VNNI(rounds int)
@@ -551,16 +551,16 @@ func dotFloatAVX2_4(y *float32, ldy int, a *float32, lda int, b *float32, ldb in
 func dotHalfAVX2_4(y *float32, ldy int, a *float32, lda int, b *uint16, ldb int, k int, add int)
 
 //go:noescape
-func dotFloat4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotFloat4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
+func dotFloat4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
-func dotHalf4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
+func dotHalf4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
 
 //go:noescape
 func peakAVX2(rounds int)
@@ -797,8 +797,8 @@ var (
 	dotMinAVX512VNNI    = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX512VNNI_1, dotMinAVX512VNNI_2, dotMinAVX512VNNI_3, dotMinAVX512VNNI_4, dotMinAVX512VNNI_5, dotMinAVX512VNNI_6, dotMinAVX512VNNI_7, dotMinAVX512VNNI_8, dotMinAVX512VNNI_9, dotMinAVX512VNNI_10, dotMinAVX512VNNI_11, dotMinAVX512VNNI_12, dotMinAVX512VNNI_13, dotMinAVX512VNNI_14, dotMinAVX512VNNI_15, dotMinAVX512VNNI_16}
 	dotFloatAVX512VNNI  = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX512VNNI_1, dotFloatAVX512VNNI_2, dotFloatAVX512VNNI_3, dotFloatAVX512VNNI_4, dotFloatAVX512VNNI_5, dotFloatAVX512VNNI_6, dotFloatAVX512VNNI_7, dotFloatAVX512VNNI_8, dotFloatAVX512VNNI_9, dotFloatAVX512VNNI_10, dotFloatAVX512VNNI_11, dotFloatAVX512VNNI_12, dotFloatAVX512VNNI_13, dotFloatAVX512VNNI_14, dotFloatAVX512VNNI_15, dotFloatAVX512VNNI_16}
 	dotHalfAVX512VNNI   = []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int){dotHalfAVX512VNNI_1, dotHalfAVX512VNNI_2, dotHalfAVX512VNNI_3, dotHalfAVX512VNNI_4, dotHalfAVX512VNNI_5, dotHalfAVX512VNNI_6, dotHalfAVX512VNNI_7, dotHalfAVX512VNNI_8, dotHalfAVX512VNNI_9, dotHalfAVX512VNNI_10, dotHalfAVX512VNNI_11, dotHalfAVX512VNNI_12, dotHalfAVX512VNNI_13, dotHalfAVX512VNNI_14, dotHalfAVX512VNNI_15, dotHalfAVX512VNNI_16}
-	dotFloat4AVX512VNNI = []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int){dotFloat4AVX512VNNI_1, dotFloat4AVX512VNNI_2, dotFloat4AVX512VNNI_3, dotFloat4AVX512VNNI_4}
-	dotHalf4AVX512VNNI  = []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int){dotHalf4AVX512VNNI_1, dotHalf4AVX512VNNI_2, dotHalf4AVX512VNNI_3, dotHalf4AVX512VNNI_4}
+	dotFloat4AVX512VNNI = []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int, ahead uintptr){dotFloat4AVX512VNNI_1, dotFloat4AVX512VNNI_2, dotFloat4AVX512VNNI_3, dotFloat4AVX512VNNI_4}
+	dotHalf4AVX512VNNI  = []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int, ahead uintptr){dotHalf4AVX512VNNI_1, dotHalf4AVX512VNNI_2, dotHalf4AVX512VNNI_3, dotHalf4AVX512VNNI_4}
 	dot4AVX512          = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot4AVX512_1, dot4AVX512_2, dot4AVX512_3, dot4AVX512_4, dot4AVX512_5, dot4AVX512_6, dot4AVX512_7, dot4AVX512_8}
 	dot6AVX512          = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dot6AVX512_1, dot6AVX512_2, dot6AVX512_3, dot6AVX512_4, dot6AVX512_5, dot6AVX512_6, dot6AVX512_7, dot6AVX512_8}
 	dot8AVX512          = []func(y *float32, ldy int, w *byte, d *float32, x *Block, ldx, blocks int){dot8AVX512_1, dot8AVX512_2, dot8AVX512_3, dot8AVX512_4, dot8AVX512_5, dot8AVX512_6, dot8AVX512_7, dot8AVX512_8}
@@ -809,8 +809,8 @@ var (
 	dotMinAVX2          = []func(y *float32, ldy int, w *byte, d, m *float32, x *Block, ldx, blocks int){dotMinAVX2_1, dotMinAVX2_2, dotMinAVX2_3, dotMinAVX2_4}
 	dotFloatAVX2        = []func(y *float32, ldy int, a *float32, lda int, b *float32, ldb, k, add int){dotFloatAVX2_1, dotFloatAVX2_2, dotFloatAVX2_3, dotFloatAVX2_4}
 	dotHalfAVX2         = []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int){dotHalfAVX2_1, dotHalfAVX2_2, dotHalfAVX2_3, dotHalfAVX2_4}
-	dotFloat4AVX2       = []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int){dotFloat4AVX2_1, dotFloat4AVX2_2}
-	dotHalf4AVX2        = []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int){dotHalf4AVX2_1, dotHalf4AVX2_2}
+	dotFloat4AVX2       = []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int, ahead uintptr){dotFloat4AVX2_1, dotFloat4AVX2_2}
+	dotHalf4AVX2        = []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int, ahead uintptr){dotHalf4AVX2_1, dotHalf4AVX2_2}
 	vec4AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512VNNI_1, vec4AVX512VNNI_2, vec4AVX512VNNI_3, vec4AVX512VNNI_4}
 	vec8AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512VNNI_1, vec8AVX512VNNI_2, vec8AVX512VNNI_3, vec8AVX512VNNI_4}
 	vecMinAVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512VNNI_1, vecMinAVX512VNNI_2, vecMinAVX512VNNI_3, vecMinAVX512VNNI_4}

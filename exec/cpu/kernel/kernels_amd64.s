@@ -15832,8 +15832,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX512VNNI_1(SB), NOSPLIT, $0-80
+// func dotFloat4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX512VNNI_1(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -15863,9 +15863,15 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
+	ADDQ $256, SI
 	VMOVUPS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VMOVUPS (DI)(R14*1), Z29
@@ -15890,8 +15896,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX512VNNI_2(SB), NOSPLIT, $0-80
+// func dotFloat4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX512VNNI_2(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -15930,9 +15936,15 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
+	ADDQ $256, SI
 	VMOVUPS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -15966,8 +15978,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX512VNNI_3(SB), NOSPLIT, $0-80
+// func dotFloat4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX512VNNI_3(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16015,9 +16027,15 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
+	ADDQ $256, SI
 	VMOVUPS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -16060,8 +16078,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX512VNNI_4(SB), NOSPLIT, $0-80
+// func dotFloat4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX512VNNI_4(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16119,9 +16137,15 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	PREFETCHT1 128(SI)
+	PREFETCHT1 192(SI)
+	ADDQ $256, SI
 	VMOVUPS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -16173,8 +16197,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX512VNNI_1(SB), NOSPLIT, $0-80
+// func dotHalf4AVX512VNNI_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX512VNNI_1(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16204,9 +16228,13 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VCVTPH2PS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VCVTPH2PS (DI)(R14*1), Z29
@@ -16231,8 +16259,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX512VNNI_2(SB), NOSPLIT, $0-80
+// func dotHalf4AVX512VNNI_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX512VNNI_2(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16271,9 +16299,13 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VCVTPH2PS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -16307,8 +16339,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX512VNNI_3(SB), NOSPLIT, $0-80
+// func dotHalf4AVX512VNNI_3(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX512VNNI_3(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16356,9 +16388,13 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VCVTPH2PS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -16401,8 +16437,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX512VNNI_4(SB), NOSPLIT, $0-80
+// func dotHalf4AVX512VNNI_4(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX512VNNI_4(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -16460,9 +16496,13 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VCVTPH2PS (DI), Z28
 	VFMADD231PS.BCST 0(R8), Z28, Z0
 	VFMADD231PS.BCST 0(R8)(R12*1), Z28, Z4
@@ -28931,8 +28971,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX2_1(SB), NOSPLIT, $0-80
+// func dotFloat4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX2_1(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -28962,9 +29002,13 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VBROADCASTSS 0(R8), Y14
 	VMOVUPS (DI), Y12
 	VFMADD231PS Y14, Y12, Y0
@@ -28990,8 +29034,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotFloat4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int)
-TEXT ·dotFloat4AVX2_2(SB), NOSPLIT, $0-80
+// func dotFloat4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *float32, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotFloat4AVX2_2(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -29030,9 +29074,13 @@ begin:
 	SHLQ $2, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	PREFETCHT1 64(SI)
+	ADDQ $128, SI
 	VBROADCASTSS 0(R8), Y14
 	VBROADCASTSS 0(R8)(R12*1), Y15
 	VMOVUPS (DI), Y12
@@ -29068,8 +29116,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX2_1(SB), NOSPLIT, $0-80
+// func dotHalf4AVX2_1(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX2_1(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -29099,9 +29147,12 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	ADDQ $64, SI
 	VBROADCASTSS 0(R8), Y14
 	VCVTPH2PS (DI), Y12
 	VFMADD231PS Y14, Y12, Y0
@@ -29127,8 +29178,8 @@ done:
 	VZEROUPPER
 	RET
 
-// func dotHalf4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int)
-TEXT ·dotHalf4AVX2_2(SB), NOSPLIT, $0-80
+// func dotHalf4AVX2_2(y *float32, ldy int, ystep int, a *float32, lda int, b *uint16, ldb int, step int, k int, add int, ahead uintptr)
+TEXT ·dotHalf4AVX2_2(SB), NOSPLIT, $0-88
 	MOVQ y+0(FP), AX
 	MOVQ ldy+8(FP), BX
 	SHLQ $2, BX
@@ -29167,9 +29218,12 @@ begin:
 	SHLQ $1, R14
 	LEAQ (R14)(R14*2), R15
 	MOVQ k+64(FP), CX
+	MOVQ ahead+80(FP), SI
 	TESTQ CX, CX
 	JZ done
 next:
+	PREFETCHT1 0(SI)
+	ADDQ $64, SI
 	VBROADCASTSS 0(R8), Y14
 	VBROADCASTSS 0(R8)(R12*1), Y15
 	VCVTPH2PS (DI), Y12

@@ -66,9 +66,10 @@ type Variant struct {
 	// DotHalf, optional, is DotFloat for b of halves.
 	DotHalf []func(y *float32, ldy int, a *float32, lda int, b *uint16, ldb, k, add int)
 	// DotFloat4 and DotHalf4, optional, compute the same for four groups of Lanes
-	// columns, which lie step apart in b and ystep apart in y.
-	DotFloat4 []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int)
-	DotHalf4  []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int)
+	// columns, which lie step apart in b and ystep apart in y. They may prefetch as
+	// much as they read from the address ahead on, which need not be one.
+	DotFloat4 []func(y *float32, ldy, ystep int, a *float32, lda int, b *float32, ldb, step, k, add int, ahead uintptr)
+	DotHalf4  []func(y *float32, ldy, ystep int, a *float32, lda int, b *uint16, ldb, step, k, add int, ahead uintptr)
 
 	// Vec4, Vec8 and VecMin, optional and equally long, multiply a few rows of
 	// activations with a strip as it lies in memory, rows stride

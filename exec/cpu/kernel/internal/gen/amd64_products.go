@@ -385,7 +385,7 @@ func (g *amd64) fours() {
 		rows = 4
 	}
 	for _, kind := range []struct{ name, typ string }{{"dotFloat4", "float32"}, {"dotHalf4", "uint16"}} {
-		fmt.Fprintf(&g.tables, "\t%s%s = []func(y *float32, ldy, ystep int, a *float32, lda int, b *%s, ldb, step, k, add int){", kind.name, g.t.name, kind.typ)
+		fmt.Fprintf(&g.tables, "\t%s%s = []func(y *float32, ldy, ystep int, a *float32, lda int, b *%s, ldb, step, k, add int, ahead uintptr){", kind.name, g.t.name, kind.typ)
 		for n := 1; n <= rows; n++ {
 			fmt.Fprintf(&g.tables, "%s%s_%d, ", kind.name, g.t.name, n)
 		}
@@ -397,9 +397,9 @@ func (g *amd64) fours() {
 }
 
 // four: V0..V4n-1 the sums, four a row; R14, R15 = 3·R14 between column groups
-// of b and then of y.
+// of b and then of y; SI what is asked for meanwhile, as much as is read.
 func (g *amd64) four(name, typ string, n int) {
-	g.function(fmt.Sprintf("%s%s_%d", name, g.t.name, n), "y *float32, ldy int, ystep int, a *float32, lda int, b *"+typ+", ldb int, step int, k int, add int", "")
+	g.function(fmt.Sprintf("%s%s_%d", name, g.t.name, n), "y *float32, ldy int, ystep int, a *float32, lda int, b *"+typ+", ldb int, step int, k int, add int, ahead uintptr", "")
 	load, shift := "VMOVUPS", 2
 	if typ == "uint16" {
 		load, shift = "VCVTPH2PS", 1
@@ -429,9 +429,11 @@ func (g *amd64) four(name, typ string, n int) {
 	g.p("SHLQ $%d, R14", shift)
 	g.p("LEAQ (R14)(R14*2), R15")
 	g.load("k", "CX")
+	g.load("ahead", "SI")
 	g.p("TESTQ CX, CX")
 	g.p("JZ done")
 	g.label("next")
+	g.prefetch(4 * g.t.lanes << shift)
 	for r := range n {
 		if !g.t.wide() {
 			g.p("VBROADCASTSS %s, Y%d", row(r, 0), 14+r)
