@@ -136,6 +136,9 @@ func (g *amd64) sums(kind string) {
 			g.broadcast(g.everywhere("sign8", 0x80808080), 15)
 		}
 	}
+	if g.quads(kind) {
+		g.p("LEAQ (R12)(R12*2), R13")
+	}
 	g.lineOfCode("row")
 	g.p("MOVQ R8, SI")
 	g.p("MOVQ R14, R10")
@@ -157,6 +160,17 @@ func (g *amd64) sums(kind string) {
 	}
 	g.p("SUBQ $%d, AX", n)
 	g.p("JGE whole")
+	if g.quads(kind) {
+		g.fourRests(kind)
+	} else {
+		g.rest(kind, line)
+	}
+	g.p("MOVQ R8, src+%d(FP)", g.args["src"])
+}
+
+// rest sums what a row has beyond whole vectors of sums, and goes on to the next row.
+func (g *amd64) rest(kind string, line func(i int)) {
+	n, weights := g.t.lineGroups(), 4*quantBytes(kind)
 	g.lineOfCode("rest")
 	g.p("ADDQ $%d, AX", n)
 	g.p("JZ ended")
@@ -171,11 +185,54 @@ func (g *amd64) sums(kind string) {
 	g.lineOfCode("reduce")
 	g.storeSums(kind)
 	g.label("ended")
+	g.nextRow()
+	g.p("JNZ row")
+}
+
+func (g *amd64) nextRow() {
 	g.p("ADDQ R12, R8")
 	g.p("ADDQ pitch+%d(FP), R14", g.args["pitch"])
 	g.p("DECQ DX")
+}
+
+// quads tells whether the groups that rows have beyond whole vectors of sums are
+// summed for four rows at once, a vector for each group: lane k is its block k, dword
+// i is row i. The vector of the first group lies where the first row would have its
+// last one, that of the second where the second row would, and so on. A model of 576
+// columns decodes 4 % faster with it.
+func (g *amd64) quads(kind string) bool { return g.t.wide() && (kind == "4" || kind == "Min") }
+
+// fourRests goes on to the next row, and after every fourth sums what the last four
+// have left. R13 is 3·R12.
+func (g *amd64) fourRests(kind string) {
+	g.label("rest")
+	g.nextRow()
+	g.p("TESTQ $3, DX")
 	g.p("JNZ row")
-	g.p("MOVQ R8, src+%d(FP)", g.args["src"])
+	g.load("groups", "AX")
+	g.p("ANDQ $%d, AX", g.t.lineGroups()-1)
+	g.p("JZ summed")
+	g.p("SUBQ R13, SI")
+	g.load("pitch", "R11")
+	g.p("LEAQ (R11)(R11*2), R9")
+	g.p("SUBQ R9, R10")
+	g.lineOfCode("group")
+	g.p("VMOVDQU32 (DI), Z16")
+	g.p("VMOVDQU32 64(DI), Z17")
+	for r, index := range rowIndex {
+		g.p("PREFETCHNTA %d(SI)%s", lineAhead, index)
+		g.nibblesOf("(SI)"+index, "Z16", "Z17", 4+r)
+	}
+	g.packFours(4, 0, kind)
+	g.p("VMOVDQU32 Z0, (R10)")
+	g.p("ADDQ $64, SI")
+	g.p("ADDQ $128, DI")
+	g.p("ADDQ R11, R10")
+	g.p("DECQ AX")
+	g.p("JNZ group")
+	g.label("summed")
+	g.p("TESTQ DX, DX")
+	g.p("JNZ row")
 }
 
 // lineOfCode is a label that begins a line of code. Where loops of these kernels
@@ -235,22 +292,27 @@ func (g *amd64) paced(requests []string, body func()) {
 // of the next.
 func (g *amd64) lineNibbles(i int) {
 	for at := 0; at < 64; at += g.t.bytes() {
-		sum := 4 + (64*i+at)/g.t.bytes()
-		g.p("%s %d(SI), %s", g.vmov(), 64*i+at, g.v(0))
-		g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(1))
-		g.p("VPSRLW $4, %s, %s", g.v(0), g.v(0))
-		g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(0))
-		if g.t.vnni {
-			g.zero(sum)
-			g.p("VPDPBUSD %d(DI), %s, %s", 128*i+at, g.v(1), g.v(sum))
-			g.p("VPDPBUSD %d(DI), %s, %s", 128*i+64+at, g.v(0), g.v(sum))
-			continue
-		}
-		g.p("VPMADDUBSW %d(DI), %s, %s", 128*i+at, g.v(1), g.v(1))
-		g.p("VPMADDUBSW %d(DI), %s, %s", 128*i+64+at, g.v(0), g.v(0))
-		g.p("VPADDW %s, %s, %s", g.v(0), g.v(1), g.v(1))
-		g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1), g.v(sum))
+		g.nibblesOf(fmt.Sprintf("%d(SI)", 64*i+at), fmt.Sprintf("%d(DI)", 128*i+at), fmt.Sprintf("%d(DI)", 128*i+64+at), 4+(64*i+at)/g.t.bytes())
 	}
+}
+
+// nibblesOf sums the products of a vector of nibbles with the activations of first
+// and second halves, in register sum.
+func (g *amd64) nibblesOf(weights, firsts, seconds string, sum int) {
+	g.p("%s %s, %s", g.vmov(), weights, g.v(0))
+	g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(1))
+	g.p("VPSRLW $4, %s, %s", g.v(0), g.v(0))
+	g.p("%s %s, %s, %s", g.bits("VPAND"), g.v(15), g.v(0), g.v(0))
+	if g.t.vnni {
+		g.zero(sum)
+		g.p("VPDPBUSD %s, %s, %s", firsts, g.v(1), g.v(sum))
+		g.p("VPDPBUSD %s, %s, %s", seconds, g.v(0), g.v(sum))
+		return
+	}
+	g.p("VPMADDUBSW %s, %s, %s", firsts, g.v(1), g.v(1))
+	g.p("VPMADDUBSW %s, %s, %s", seconds, g.v(0), g.v(0))
+	g.p("VPADDW %s, %s, %s", g.v(0), g.v(1), g.v(1))
+	g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1), g.v(sum))
 }
 
 // lineBytes sums group i, a vector from 4 on for one block, on 512 bits for two. With VNNI weights
@@ -464,6 +526,10 @@ func (g *amd64) apply(kind string) {
 		result = 28
 	}
 	g.zero(result)
+	if g.quads(kind) {
+		g.p("SUBQ $%d, CX", n)
+		g.p("JLT fours")
+	}
 	g.lineOfCode("scale")
 	g.paced(ahead(kind, "AX", 0, asked), func() {
 		for r := range g.t.lanes {
@@ -473,9 +539,9 @@ func (g *amd64) apply(kind string) {
 	})
 	for group := range n {
 		for k := range 4 {
-			g.applyBlock(kind, 4*group+k, result)
+			g.applyBlock(kind, 4*group+k, result, func(half int) (lane, t int) { return g.place(kind, 4*group+k, half) })
 		}
-		if group < n-1 {
+		if group < n-1 && !g.quads(kind) {
 			g.p("DECQ CX")
 			g.p("JZ scaled")
 		}
@@ -484,14 +550,15 @@ func (g *amd64) apply(kind string) {
 		g.p("ADDQ $%d, AX", asked)
 	}
 	g.advance(g.t.lanes, g.t.bytes())
-	g.p("ADDQ $%d, DX", 4*n*g.t.bytes())
-	if paired(kind) {
-		g.p("ADDQ $%d, BX", 4*n*g.t.bytes())
+	g.applied(kind, 4*n)
+	if g.quads(kind) {
+		g.p("SUBQ $%d, CX", n)
+		g.p("JGE scale")
+		g.applyFours(kind, result)
+	} else {
+		g.p("DECQ CX")
+		g.p("JNZ scale")
 	}
-	g.p("ADDQ $%d, DI", 4*n*4)
-	g.p("ADDQ $%d, SI", 4*n*offsetBytes(kind))
-	g.p("DECQ CX")
-	g.p("JNZ scale")
 	g.label("scaled")
 	g.load("y", "AX")
 	g.p("VMOVUPS %s, (AX)", g.v(result))
@@ -499,6 +566,34 @@ func (g *amd64) apply(kind string) {
 	g.load("scalesStride", "AX")
 	g.p("SHLQ $%d, AX", g.t.lanesShift())
 	g.p("ADDQ AX, scales+%d(FP)", g.args["scales"])
+}
+
+// applied moves on from blocks whose sums are scaled.
+func (g *amd64) applied(kind string, blocks int) {
+	g.p("ADDQ $%d, DX", blocks*g.t.bytes())
+	if paired(kind) {
+		g.p("ADDQ $%d, BX", blocks*g.t.bytes())
+	}
+	g.p("ADDQ $%d, DI", 4*blocks)
+	g.p("ADDQ $%d, SI", blocks*offsetBytes(kind))
+}
+
+// applyFours scales what fourRests has summed.
+func (g *amd64) applyFours(kind string, result int) {
+	g.label("fours")
+	g.p("ADDQ $%d, CX", g.t.lineGroups())
+	g.p("JZ scaled")
+	g.lineOfCode("four")
+	for quad := range 4 {
+		g.p("VMOVDQU32 (R%d), Z%d", 8+quad, 4*quad)
+		g.p("ADDQ R12, R%d", 8+quad)
+	}
+	for k := range 4 {
+		g.applyBlock(kind, k, result, func(int) (lane, t int) { return k, 0 })
+	}
+	g.applied(kind, 4)
+	g.p("DECQ CX")
+	g.p("JNZ four")
 }
 
 // applyAsks is how many bytes apply asks for in so many blocks: a line for each
@@ -519,8 +614,8 @@ func offsetBytes(kind string) int {
 	return 4
 }
 
-// applyBlock adds one block of all rows.
-func (g *amd64) applyBlock(kind string, block, result int) {
+// applyBlock adds one block of all rows, whose sums lie where place tells.
+func (g *amd64) applyBlock(kind string, block, result int, place func(half int) (lane, t int)) {
 	scales := []string{"DX"}
 	if kind == "6" {
 		scales = append(scales, "BX")
@@ -531,7 +626,7 @@ func (g *amd64) applyBlock(kind string, block, result int) {
 	}
 	other := fmt.Sprintf("%d(SI)", offsetBytes(kind)*block)
 	for half, scale := range scales {
-		lane, word := g.place(kind, block, half)
+		lane, word := place(half)
 		g.column(lane, word, sum, 18+4*half)
 		if kind == "4" || kind == "6" || kind == "8" && g.t.vnni {
 			g.withAct("VPADDD", "VPBROADCASTD", fmt.Sprintf("%d(SI)", offsetBytes(kind)*block+4*half), sum, sum)

@@ -249,6 +249,14 @@ func (g *amd64) pairs() {
 
 // pairsLoop transposes four pairs of f16 of a strip's rows at a time.
 func (g *amd64) pairsLoop() {
+	if g.t.wide() { // low words first, then high ones
+		var words []uint32
+		for w := range uint32(16) {
+			first := w % 8 * 4
+			words = append(words, first+w/8|(first+2+w/8)<<16)
+		}
+		g.p("VMOVDQU32 %s, Z30", g.constant("lowsHighs", words...))
+	}
 	g.label("nextPairs")
 	// Lane l of register r: row 4l+r.
 	for r := range 4 {
@@ -277,9 +285,8 @@ func (g *amd64) pairsLoop() {
 // pair stores the halves of register k's words as float32.
 func (g *amd64) pair(k int) {
 	if g.t.wide() {
-		g.p("VPSRLD $16, Z%d, Z8", k)
-		g.p("VPMOVDW Z%d, Y9", k)
-		g.p("VPMOVDW Z8, Y8")
+		g.p("VPERMW Z%d, Z30, Z9", k)
+		g.p("VEXTRACTI64X4 $1, Z9, Y8")
 		g.p("VCVTPH2PS Y9, Z9")
 		g.p("VCVTPH2PS Y8, Z8")
 		g.p("VMOVUPS Z9, %d(DI)", k*g.t.bytes())
