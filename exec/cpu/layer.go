@@ -124,11 +124,28 @@ func (x *Executor) runLayer(l *layer, s *state) {
 	}
 }
 
+// expectRows is up to how many rows are worth asking for the memory of their keys;
+// with more, products take long enough for them to be forgotten.
+const expectRows = 8
+
+// expect asks for the memory that the rows' keys will go to.
+func (x *Executor) expect(l *layer, s *state) {
+	if s.n > expectRows {
+		return
+	}
+	for _, r := range s.rows {
+		if c := l.caches[r.Slot]; c != nil {
+			x.engine.Expect(c, int(r.Pos))
+		}
+	}
+}
+
 // attend adds the attention to the residual.
 func (x *Executor) attend(l *layer, s *state) {
 	c, e, b, n := x.config, x.engine, &x.buf, s.n
 	eps := float32(c.NormEps)
 	b.normed = grow(b.normed, n*c.Hidden)
+	x.expect(l, s)
 	e.RMSNorm(b.normed, s.hidden, l.attnNorm, n, c.Hidden, eps)
 	e.Prepare(&b.input, b.normed, n, c.Hidden)
 	b.scratch = grow(b.scratch, n*(c.QDim()+2*c.KVDim()))

@@ -95,6 +95,19 @@ func (c *Cache) at(number, plane int) uintptr {
 	return uintptr(unsafe.Pointer(&p.q8[from]))
 }
 
+// Expect asks for the memory in which Store will scatter the keys of position pos, and
+// which Attend reads: they lie sixteen positions side by side, so a position touches
+// as many lines as a key has numbers.
+func (e *Engine) Expect(c *Cache, pos int) {
+	if e.k.Fetch == nil || c.t != quant.F16 || pos/pagePositions >= len(c.pages) {
+		return
+	}
+	p, at, d := &c.pages[pos/pagePositions], pos%pagePositions, c.headDim
+	for h := range c.kvHeads {
+		e.k.Fetch((*byte)(unsafe.Pointer(&p.f16[h*pagePositions*d+at/maxLanes*maxLanes*d])), 0, 1, 2*maxLanes*d)
+	}
+}
+
 // Store keeps k and v (kvHeads × headDim) as position pos of c, which is at most
 // one beyond the highest that was stored.
 func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
