@@ -36,6 +36,15 @@ type Options struct {
 	Log     io.Writer
 }
 
+// positions is how many positions a decoded token attends to, on average.
+func (o *Options) positions() int {
+	depth := o.Depth
+	if depth < 0 {
+		depth = o.Prompt
+	}
+	return depth + (o.Gen+1)/2
+}
+
 // A Result holds medians over the runs.
 type Result struct {
 	Model   string `json:"model"`
@@ -205,7 +214,7 @@ func runLocal(ctx context.Context, src shard.Source, o Options, r *Result) ([]sa
 		}
 	}
 	stats := runner.Stats()
-	r.WeightBytes, r.KVBytes, r.BytesPerToken = stats.WeightBytes, stats.KVBytes, BytesPerToken(src.Manifest())
+	r.WeightBytes, r.KVBytes, r.BytesPerToken = stats.WeightBytes, stats.KVBytes, BytesPerToken(src.Manifest(), o.KV, o.positions())
 	return runs, nil
 }
 

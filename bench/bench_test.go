@@ -48,7 +48,7 @@ func TestTableOfComparison(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, c.Print(&out))
 	lines := strings.Split(out.String(), "\n")
-	require.Equal(t, "1 thread; a token reads 1000.0 MB of 2000.0 MB of weights and takes 1.00 G multiply-adds.", lines[0])
+	require.Equal(t, "1 thread; a token reads 1000.0 MB (of 2000.0 MB of weights, and keys and values) and takes 1.00 G multiply-adds.", lines[0])
 	require.Contains(t, lines[1], "21.0 [20.0–22.0] GB/s")
 	require.Equal(t, strings.Fields("potluck 110.0 100–120 1.00 24% 19.0 18.0–20.0 1.00 90% 0.50 1.00 1050 1.00"), strings.Fields(lines[4]))
 	require.Equal(t, strings.Fields("other 50.0 50–50 2.20 11% 0.0 0.0–0.0 - - 0.00 - 2100 0.50"), strings.Fields(lines[5]))

@@ -60,7 +60,7 @@ type Comparison struct {
 // peak of memory is never below its parent's.
 func Compare(ctx context.Context, m *shard.Manifest, walls string, ours Peer, peers []Peer, o Options, rounds int) (*Comparison, error) {
 	all := append([]Peer{ours}, peers...)
-	c := &Comparison{Runs: map[string][]Speed{}, Threads: o.Threads, BytesPerToken: BytesPerToken(m), MACsPerToken: MACsPerToken(m, o.Prompt)}
+	c := &Comparison{Runs: map[string][]Speed{}, Threads: o.Threads, BytesPerToken: BytesPerToken(m, o.KV, o.positions()), MACsPerToken: MACsPerToken(m, o.Prompt)}
 	for _, p := range m.Pieces {
 		c.WeightBytes += p.Bytes
 	}
@@ -187,7 +187,7 @@ func parseSpeed(out []byte) (Speed, error) {
 // each came to what the machine can do.
 func (c *Comparison) Print(w io.Writer) error {
 	reads, macs := c.wall(func(w Walls) float64 { return w.ReadGBs }), c.wall(func(w Walls) float64 { return w.GMACs })
-	fmt.Fprintf(w, "%s; a token reads %.1f MB of %.1f MB of weights and takes %.2f G multiply-adds.\n", count(c.Threads, "thread"),
+	fmt.Fprintf(w, "%s; a token reads %.1f MB (of %.1f MB of weights, and keys and values) and takes %.2f G multiply-adds.\n", count(c.Threads, "thread"),
 		float64(c.BytesPerToken)/1e6, float64(c.WeightBytes)/1e6, c.MACsPerToken/1e9)
 	fmt.Fprintf(w, "In the same rounds this machine read %.1f [%.1f–%.1f] GB/s and did %.0f [%.0f–%.0f] G 8-bit multiply-adds/s.\n\n",
 		reads.median, reads.low, reads.high, macs.median, macs.low, macs.high)

@@ -75,7 +75,8 @@ func runRoom(ctx context.Context, src shard.Source, o Options, r *Result) ([]sam
 			report(o.Log, i, o, run)
 		}
 	}
-	r.describe(room.Snapshot(), src)
+	r.BytesPerToken = BytesPerToken(src.Manifest(), o.KV, o.positions())
+	r.describe(room.Snapshot())
 	return runs, nil
 }
 
@@ -188,8 +189,7 @@ func timeRoom(ctx context.Context, room *hub.Hub, tokens []int32, gen int) (run 
 }
 
 // describe adds what the room shows of itself.
-func (r *Result) describe(s hub.Snapshot, src shard.Source) {
-	r.BytesPerToken = BytesPerToken(src.Manifest())
+func (r *Result) describe(s hub.Snapshot) {
 	for _, id := range s.Chains[0] {
 		for _, w := range s.Workers {
 			if w.ID != id {

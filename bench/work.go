@@ -2,14 +2,15 @@ package bench
 
 import (
 	"github.com/potluck-llm/potluck/model"
+	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shard"
 )
 
-// BytesPerToken is how many bytes of weights decoding one token reads: all of
-// them but for the embedding (unless it is the head too), the prediction layer
-// and the experts that are not chosen.
-func BytesPerToken(m *shard.Manifest) int64 {
-	total := int64(0)
+// BytesPerToken is how many bytes decoding one token reads: all weights but for the
+// embedding (unless it is the head too), the prediction layer and the experts that
+// are not chosen; and the keys and values, of type kv, of so many positions.
+func BytesPerToken(m *shard.Manifest, kv quant.Type, positions int) int64 {
+	total := int64(positions) * int64(m.Model.Layers) * kv.Bytes(1, 2*m.Model.KVDim())
 	eachRead(m, func(t *shard.Tensor, share float64) {
 		total += int64(float64(t.Type.Bytes(t.Rows, t.Cols)) * share)
 	})
