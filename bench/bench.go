@@ -36,14 +36,15 @@ type Options struct {
 	Log     io.Writer
 }
 
-// positions is how many positions a decoded token attends to, on average.
-func (o *Options) positions() int {
-	depth := o.Depth
-	if depth < 0 {
-		depth = o.Prompt
+func (o *Options) depth() int {
+	if o.Depth < 0 {
+		return o.Prompt
 	}
-	return depth + (o.Gen+1)/2
+	return o.Depth
 }
+
+// positions is how many positions a decoded token attends to, on average.
+func (o *Options) positions() int { return o.depth() + (o.Gen+1)/2 }
 
 // A Result holds medians over the runs.
 type Result struct {

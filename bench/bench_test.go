@@ -25,6 +25,8 @@ func TestParseSpeed(t *testing.T) {
 		{"ours", `{"prefill_tok_s": 120.5, "decode_tok_s": 30}`, Speed{Prefill: 120.5, Decode: 30}},
 		{"ours, nothing decoded", `{"prefill_tok_s": 120.5}`, Speed{Prefill: 120.5}},
 		{"llama-bench", `[{"n_prompt":512,"n_gen":0,"avg_ts":9,"samples_ts":[1,5,2]},{"n_prompt":0,"n_gen":64,"avg_ts":33.5}]`, Speed{Prefill: 2, Decode: 33.5}},
+		{"ik after a prompt", `[{"n_prompt":512,"n_gen":0,"avg_ts":9},{"n_prompt":1024,"n_gen":16,"avg_ts":44,"test":"tg16@pp1024"}]`, Speed{Prefill: 9, Decode: 44}},
+		{"llama-bench, a prompt and an answer together", `[{"n_prompt":0,"n_gen":64,"avg_ts":33.5},{"n_prompt":512,"n_gen":64,"avg_ts":99}]`, Speed{Decode: 33.5}},
 		{"words", "prefill: 44.5 tok/s\ndecode 12 tokens/s", Speed{Prefill: 44.5, Decode: 12}},
 		{"dllama", "Evaluation\n   nBatches: 32\n    nTokens: 511\n   tokens/s: 44.50 (22.47 ms/tok)\nPrediction\n    nTokens: 64\n   tokens/s: 14.51 (68.9 ms/tok)\n", Speed{Prefill: 44.5, Decode: 14.51}},
 	} {

@@ -20,7 +20,7 @@ import (
 // A Peer is another program that runs the same model, measured side by side.
 type Peer struct {
 	Name string
-	// Command is a shell command; {threads}, {prompt}, {gen} and {runs} are replaced.
+	// Command is a shell command; {threads}, {prompt}, {gen}, {depth} and {runs} are replaced.
 	Command string
 }
 
@@ -28,7 +28,7 @@ type Peer struct {
 func ParsePeer(text string) (Peer, error) {
 	name, command, ok := strings.Cut(text, "=")
 	if !ok || name == "" || command == "" {
-		return Peer{}, fmt.Errorf("--compare %q: want NAME=COMMAND, where {threads}, {prompt}, {gen} and {runs} are replaced", text)
+		return Peer{}, fmt.Errorf("--compare %q: want NAME=COMMAND, where {threads}, {prompt}, {gen}, {depth} and {runs} are replaced", text)
 	}
 	return Peer{name, command}, nil
 }
@@ -102,7 +102,7 @@ func (p Peer) measure(ctx context.Context, o Options) (Speed, error) {
 		return Speed{}, err
 	}
 	s.Peak = peak
-	if strings.Contains(p.Command, "{prompt}") && strings.Contains(p.Command, "{gen}") {
+	if strings.Contains(p.Command, "{prompt}") && strings.Contains(p.Command, "{gen}") && !strings.Contains(p.Command, "{depth}") {
 		start := time.Now()
 		if _, _, err := p.run(ctx, o, 1, 0, 1); err != nil {
 			return Speed{}, err
@@ -114,7 +114,7 @@ func (p Peer) measure(ctx context.Context, o Options) (Speed, error) {
 
 func (p Peer) run(ctx context.Context, o Options, prompt, gen, runs int) (out []byte, peak int64, err error) {
 	command := strings.NewReplacer("{threads}", strconv.Itoa(o.Threads), "{prompt}", strconv.Itoa(prompt),
-		"{gen}", strconv.Itoa(gen), "{runs}", strconv.Itoa(runs)).Replace(p.Command)
+		"{gen}", strconv.Itoa(gen), "{runs}", strconv.Itoa(runs), "{depth}", strconv.Itoa(o.depth())).Replace(p.Command)
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -148,6 +148,7 @@ func parseSpeed(out []byte) (Speed, error) {
 		Gen     int       `json:"n_gen"`
 		Average float64   `json:"avg_ts"`
 		Samples []float64 `json:"samples_ts"`
+		Test    string    `json:"test"` // ik_llama.cpp: "tg32@pp1024" times what follows a prompt alone
 	}
 	if json.Unmarshal(out, &tests) == nil && len(tests) > 0 {
 		var s Speed
@@ -158,7 +159,7 @@ func parseSpeed(out []byte) (Speed, error) {
 			}
 			if t.Gen == 0 {
 				s.Prefill = speed
-			} else if t.Prompt == 0 {
+			} else if t.Prompt == 0 || strings.HasPrefix(t.Test, "tg") {
 				s.Decode = speed
 			}
 		}

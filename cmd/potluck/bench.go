@@ -32,8 +32,9 @@ that many workers over real sockets on this machine.
 same threads, prompt and generated tokens; {threads}, {prompt} and {gen} in the
 command are replaced, and {runs} by how often each measures. It understands
 llama-bench's -o json, whose decoding begins with an empty context: --depth 0
-does the same. Each round also measures what the machine can at most do (alone:
---walls) and how long a program takes as a whole for a prompt of one token.`,
+does the same; or give it -d {depth}. Each round also measures what the machine
+can at most do (alone: --walls) and, unless the command names {depth}, how long
+a program takes as a whole for a prompt of one token.`,
 		Example: `  potluck bench
   potluck bench --model ./store --threads 2 --workers 2 --json
   potluck bench --model m.gguf --threads 1 --depth 0 --compare 'llama.cpp=llama-bench -m m.gguf -t {threads} -p {prompt} -n {gen} -r {runs} -o json'`,
