@@ -73,10 +73,12 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 		data, err = os.ReadFile(s.cache.Path(want))
 	}
 	if err != nil || shard.Sum(data) != want {
-		if data, err = s.fetch(ctx, "/shards/"+hash+"/manifest.json", want, shard.MaxManifest); err != nil {
+		d := newDownload(nil)
+		if err := s.fetch(ctx, d, "/shards/"+hash+"/manifest.json", want, shard.MaxManifest); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", hash, err)
 		}
-		s.keep(want, data)
+		data = d.data
+		s.keepManifest(want, data)
 	}
 	if s.manifest, err = shard.ParseManifest(data); err != nil {
 		return nil, err
@@ -104,14 +106,51 @@ func (s *Source) Piece(ctx context.Context, index int) ([]byte, error) {
 	if data, err := s.kept(p); err == nil {
 		return data, nil
 	}
-	data, err := s.fetch(ctx, "/shards/"+s.hash+"/pieces/"+p.Hash.String(), p.Hash, p.Bytes)
-	if err != nil || !s.keep(p.Hash, data) {
-		return data, err
+	return s.load(ctx, p)
+}
+
+// load fetches a piece to the cache, all or nothing, and maps it; where there is no
+// cache, or no room in it, it stays in memory. Of what is on its way to the cache no
+// more than writeAtOnce is in memory.
+func (s *Source) load(ctx context.Context, p shard.Piece) ([]byte, error) {
+	path, f := "/shards/"+s.hash+"/pieces/"+p.Hash.String(), s.temporary()
+	if f != nil {
+		defer func() {
+			_ = f.Close()
+			_ = os.Remove(f.Name()) // it has another name by then, unless something failed
+		}()
 	}
-	if kept, err := s.kept(p); err == nil {
-		return kept, nil
+	d := newDownload(f)
+	if err := s.fetch(ctx, d, path, p.Hash, p.Bytes); err != nil {
+		return nil, err
 	}
-	return data, nil
+	if d.file == nil {
+		return d.data, nil
+	}
+	if f.Close() == nil && os.Rename(f.Name(), s.cache.Path(p.Hash)) == nil {
+		verified := func([]byte, fs.FileInfo) error { return nil }
+		if data, err := s.cache.Piece(p, verified); err == nil {
+			return data, nil
+		}
+	}
+	if data, err := s.kept(p); err == nil { // another program was first and has it in use
+		return data, nil
+	}
+	d = newDownload(nil)
+	err := s.fetch(ctx, d, path, p.Hash, p.Bytes)
+	return d.data, err
+}
+
+// temporary is a new file in the cache, nil where there is none.
+func (s *Source) temporary() *os.File {
+	if s.o.Folder == "" {
+		return nil
+	}
+	f, err := os.CreateTemp(s.o.Folder, "piece-*")
+	if err != nil {
+		return nil
+	}
+	return f
 }
 
 // kept maps what is in the cache, if it is whole; else it is fetched anew and replaced.
@@ -130,37 +169,38 @@ const (
 )
 
 // fetch downloads, goes on after interruptions and verifies.
-func (s *Source) fetch(ctx context.Context, path string, hash shard.Hash, size int64) ([]byte, error) {
-	var data []byte
+func (s *Source) fetch(ctx context.Context, d *download, path string, hash shard.Hash, size int64) error {
 	var err error
 	delay, wrong := firstDelay, 0
 	for attempt := range attempts {
 		if attempt > 0 {
 			select {
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return ctx.Err()
 			case <-time.After(delay):
 			}
 			delay *= 2
 		}
-		data, err = s.more(ctx, path, data, size)
+		err = s.more(ctx, d, path, size)
 		var final *finalError
 		if errors.As(err, &final) || ctx.Err() != nil {
-			return nil, err
+			return err
 		}
 		if err != nil {
 			continue
 		}
-		if got := shard.Sum(data); got != hash {
-			data, err = nil, fmt.Errorf("%s: got hash %v, want %v", path, got, hash)
+		if err = d.check(path, hash); err != nil {
 			if wrong++; wrong == maxWrong {
-				return nil, err
+				return err
 			}
+			d.restart()
 			continue
 		}
-		return data, nil
+		if err = d.flush(); err == nil {
+			return nil
+		}
 	}
-	return nil, fmt.Errorf("given up after %d attempts: %w", attempts, err)
+	return fmt.Errorf("given up after %d attempts: %w", attempts, err)
 }
 
 // finalError is an answer that another attempt would not change.
@@ -168,69 +208,67 @@ type finalError struct{ status string }
 
 func (e *finalError) Error() string { return "the server answers " + e.status }
 
-// more downloads what is missing behind have.
-func (s *Source) more(ctx context.Context, path string, have []byte, size int64) ([]byte, error) {
+// more downloads what is missing.
+func (s *Source) more(ctx context.Context, d *download, path string, size int64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := time.AfterFunc(s.o.Stall, func() { cancel(fmt.Errorf("%s: nothing came for %v", path, s.o.Stall)) })
 	defer stalled.Stop()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.o.Base+path, nil)
 	if err != nil {
-		return have, err
+		return err
 	}
-	if len(have) > 0 {
-		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", len(have)))
+	have := d.size
+	if have > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
 	}
 	response, err := s.o.Client.Do(request)
 	if err != nil {
-		return have, cmp.Or(context.Cause(ctx), err)
+		return cmp.Or(context.Cause(ctx), err)
 	}
 	defer response.Body.Close()
-	switch {
-	case response.StatusCode == http.StatusOK:
-		have = have[:0]
-	case response.StatusCode == http.StatusPartialContent && len(have) > 0:
-	case response.StatusCode == http.StatusNotFound || response.StatusCode == http.StatusForbidden || response.StatusCode == http.StatusGone:
-		return have, fmt.Errorf("%s: %w", path, &finalError{response.Status})
+	switch status := response.StatusCode; {
+	case status == http.StatusPartialContent && have > 0:
+	case status == http.StatusNotFound || status == http.StatusForbidden || status == http.StatusGone:
+		return fmt.Errorf("%s: %w", path, &finalError{response.Status})
 	default:
-		return nil, fmt.Errorf("%s: the server answers %s", path, response.Status)
+		d.restart()
+		if status != http.StatusOK {
+			return fmt.Errorf("%s: the server answers %s", path, response.Status)
+		}
 	}
-	if have == nil {
-		have = make([]byte, 0, min(size, max(response.ContentLength, 0)))
-	}
+	d.expect(min(size, d.size+max(response.ContentLength, 0)))
 	buffer := make([]byte, 256<<10)
 	for {
 		n, err := response.Body.Read(buffer)
 		stalled.Reset(s.o.Stall)
-		if int64(len(have)+n) > size {
-			return nil, fmt.Errorf("%s: more than %d bytes", path, size)
+		if d.size+int64(n) > size {
+			d.restart()
+			return fmt.Errorf("%s: more than %d bytes", path, size)
 		}
-		have = append(have, buffer[:n]...)
+		if err := d.add(buffer[:n]); err != nil {
+			return err
+		}
 		if errors.Is(err, io.EOF) {
-			return have, nil
+			return nil
 		}
 		if err != nil {
-			return have, cmp.Or(context.Cause(ctx), err)
+			return cmp.Or(context.Cause(ctx), err)
 		}
 	}
 }
 
-// keep writes to the cache, all or nothing, in one go: pages of the system's cache
-// become as large as what is written at once. A full disk costs the cache only.
-func (s *Source) keep(hash shard.Hash, data []byte) bool {
-	if s.o.Folder == "" {
-		return false
+// keepManifest writes the manifest to the cache, all or nothing.
+func (s *Source) keepManifest(hash shard.Hash, data []byte) {
+	f := s.temporary()
+	if f == nil {
+		return
 	}
-	f, err := os.CreateTemp(s.o.Folder, "piece-*")
-	if err != nil {
-		return false
-	}
-	_, err = f.Write(data)
+	_, err := f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), s.cache.Path(hash))
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
 	}
-	return err == nil
 }
