@@ -26,7 +26,7 @@ type Acts struct {
 	own      []float32
 	blocks   []Block // N × pitch
 	pitch    int     // blocks from row to row
-	lines    []byte  // N lines, where rows are multiplied alone and the variant takes them
+	lines    []byte  // N lines, where rows are few and the variant takes them
 	arranged []byte  // instead of blocks, where the variant arranges them: N rows
 }
 
@@ -58,34 +58,34 @@ func (v *Variant) quantiseRow(blocks []Block, x []float32) {
 // until the last product with a.
 func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	a.x = x[:n*cols]
-	e.roomForBlocks(a, n, cols, n == 1)
+	e.roomForBlocks(a, n, cols, n <= lineRows)
 	switch {
 	case len(a.arranged) > 0:
 		e.eachRow(rowsArgs{op: opArrange, arranged: a.arranged, x: a.x, dim: cols}, n)
 	case len(a.blocks) > 0:
 		e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
-		if len(a.lines) > 0 {
-			setLine(a.lines, a.blocks)
+		for r := 0; r < n && len(a.lines) > 0; r++ {
+			setLine(a.lines[r*lineBytes(a.pitch):], a.blocks[r*a.pitch:(r+1)*a.pitch])
 		}
 	}
 }
 
 // Room readies a for n rows of cols activations that SwiGLU computes. They are
 // kept as floats too where a product with float weights reads them.
-func (e *Engine) Room(a *Acts, n, cols int, floats bool) { e.room(a, n, cols, floats, n == 1) }
+func (e *Engine) Room(a *Acts, n, cols int, floats bool) { e.room(a, n, cols, floats, n <= lineRows) }
 
-func (e *Engine) room(a *Acts, n, cols int, floats, alone bool) {
+func (e *Engine) room(a *Acts, n, cols int, floats, lines bool) {
 	a.x = nil
 	if floats || !e.quantises(cols) || e.k.Planar != nil {
 		a.own = aligned(a.own, n*cols)
 		a.x = a.own
 	}
-	e.roomForBlocks(a, n, cols, alone)
+	e.roomForBlocks(a, n, cols, lines)
 }
 
-// roomForBlocks readies a for n rows as most products read them; alone: one row
-// at a time.
-func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
+// roomForBlocks readies a for n rows as most products read them; lines: as those of
+// few rows do, too.
+func (e *Engine) roomForBlocks(a *Acts, n, cols int, lines bool) {
 	a.N, a.Cols = n, cols
 	a.blocks, a.lines, a.arranged = a.blocks[:0], a.lines[:0], a.arranged[:0]
 	switch {
@@ -95,7 +95,7 @@ func (e *Engine) roomForBlocks(a *Acts, n, cols int, alone bool) {
 	default:
 		a.pitch = blockPitch(cols)
 		a.blocks = aligned(a.blocks, n*a.pitch)
-		if alone && e.k.Lines4 != nil {
+		if lines && e.k.Lines4 != nil {
 			a.lines = aligned(a.lines, n*lineBytes(a.pitch))
 		}
 	}

@@ -25,7 +25,7 @@ func BenchmarkMatMul(b *testing.B) {
 					rows, cols := shape[0], shape[1]
 					size := int(typ.Bytes(rows, cols))
 					data := randomWeights(bytes)
-					for _, n := range []int{1, 2, 4, 8, 512} {
+					for _, n := range []int{1, 2, 3, 4, 8, 512} {
 						b.Run(fmt.Sprintf("%s/threads=%d/%v/%dx%d/rows=%d", name, threads, typ, rows, cols, n), func(b *testing.B) {
 							x := random(rand.New(rand.NewPCG(1, 1)), n*cols)
 							y := make([]float32, n*rows)

@@ -23,9 +23,10 @@
 //
 // A few rows are bound by reading weights: they are multiplied with a strip as it
 // is transposed in registers, while the strip behind it is prefetched (Vec kernels).
-// One row alone, as when a single user's answer is decoded, goes through a strip row after row:
-// a processor foresees one stream of reads better than sixteen. Blocks are summed
-// in integers first, then scaled and added in the same order (Lines kernels).
+// One row, as when a single user's answer is decoded or an expert has one row, and up
+// to three or four with 8-bit weights, go through a strip row after row: a processor
+// foresees one stream of reads better than sixteen. Blocks are summed in integers
+// first, then scaled and added in the same order (Lines kernels).
 //
 // Activations are quantised per block of 32 to int8 with a float32 scale,
 // d = max|x|/127; Options.Exact multiplies them as they are.

@@ -123,9 +123,9 @@ func (t *expertsTask) sort(ids []int32, first, count int) {
 func (t *expertsTask) room() {
 	pairs := len(t.choice)
 	t.gu = aligned(t.gu, pairs*2*t.inter)
-	t.e.room(&t.inner, pairs, t.inter, !quantised(t.down.Type), t.input.N == 1)
+	t.e.room(&t.inner, pairs, t.inter, !quantised(t.down.Type), t.input.N <= lineRows)
 	if g := &t.gathered; t.input.N > 1 {
-		t.e.roomForBlocks(g, pairs, t.input.Cols, false)
+		t.e.roomForBlocks(g, pairs, t.input.Cols, t.input.N <= lineRows)
 		if g.x = nil; !quantised(t.gateUp.Type) || len(g.blocks)+len(g.arranged) == 0 {
 			g.own = aligned(g.own, pairs*g.Cols)
 			g.x = g.own
@@ -175,6 +175,9 @@ func (t *expertsTask) gather(pair int) {
 		copy(g.arranged[pair*size:(pair+1)*size], t.input.arranged[row*size:])
 	default:
 		copy(g.blocks[pair*g.pitch:(pair+1)*g.pitch], t.input.blocks[row*g.pitch:])
+		if size := lineBytes(g.pitch); len(g.lines) > 0 {
+			copy(g.lines[pair*size:(pair+1)*size], t.input.lines[row*size:])
+		}
 	}
 }
 
@@ -191,10 +194,8 @@ func (a *activeExpert) of(k *Variant, pairs *Acts) view {
 	if len(v.blocks) > 0 {
 		v.blocks = v.blocks[a.from*v.pitch:]
 	}
-	if len(v.lines) > 0 && v.n == 1 {
+	if len(v.lines) > 0 {
 		v.lines = v.lines[a.from*lineBytes(v.pitch):]
-	} else {
-		v.lines = nil
 	}
 	return v
 }

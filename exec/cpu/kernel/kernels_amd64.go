@@ -665,40 +665,52 @@ func vecMinAVX512VNNI_3(y *float32, ldy int, src *byte, stride int, d *float32, 
 func vecMinAVX512VNNI_4(y *float32, ldy int, src *byte, stride int, d *float32, m *float32, x *Block, ldx int, groups int)
 
 //go:noescape
-func lines4AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines4AVX512VNNI_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines6AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines6AVX512VNNI_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines8AVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512VNNI_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func linesMinAVX512VNNI(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512VNNI_2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines4AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512VNNI_3(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines6AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func linesMinAVX512VNNI_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines8AVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines4AVX512_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func linesMinAVX512(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines6AVX512_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines4AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines6AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512_2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func lines8AVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func lines8AVX512_3(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
-func linesMinAVX2(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int)
+func linesMinAVX512_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
+
+//go:noescape
+func lines4AVX2_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
+
+//go:noescape
+func lines6AVX2_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
+
+//go:noescape
+func lines8AVX2_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
+
+//go:noescape
+func linesMinAVX2_1(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, left int, ldy int, xPitch int, linePitch int, sumsPitch int)
 
 //go:noescape
 func vecF32AVX512VNNI_1(y *float32, ldy int, src *byte, stride int, x *float32, ldx int, groups int)
@@ -814,6 +826,18 @@ var (
 	vec4AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec4AVX512VNNI_1, vec4AVX512VNNI_2, vec4AVX512VNNI_3, vec4AVX512VNNI_4}
 	vec8AVX512VNNI      = []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int){vec8AVX512VNNI_1, vec8AVX512VNNI_2, vec8AVX512VNNI_3, vec8AVX512VNNI_4}
 	vecMinAVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int){vecMinAVX512VNNI_1, vecMinAVX512VNNI_2, vecMinAVX512VNNI_3, vecMinAVX512VNNI_4}
+	lines4AVX512VNNI    = []linesKernel{lines4AVX512VNNI_1}
+	lines6AVX512VNNI    = []linesKernel{lines6AVX512VNNI_1}
+	lines8AVX512VNNI    = []linesKernel{lines8AVX512VNNI_1, lines8AVX512VNNI_2, lines8AVX512VNNI_3}
+	linesMinAVX512VNNI  = []linesKernel{linesMinAVX512VNNI_1}
+	lines4AVX512        = []linesKernel{lines4AVX512_1}
+	lines6AVX512        = []linesKernel{lines6AVX512_1}
+	lines8AVX512        = []linesKernel{lines8AVX512_1, lines8AVX512_2, lines8AVX512_3}
+	linesMinAVX512      = []linesKernel{linesMinAVX512_1}
+	lines4AVX2          = []linesKernel{lines4AVX2_1}
+	lines6AVX2          = []linesKernel{lines6AVX2_1}
+	lines8AVX2          = []linesKernel{lines8AVX2_1}
+	linesMinAVX2        = []linesKernel{linesMinAVX2_1}
 	vecF32AVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF32AVX512VNNI_1, vecF32AVX512VNNI_2, vecF32AVX512VNNI_3, vecF32AVX512VNNI_4}
 	vecF16AVX512VNNI    = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecF16AVX512VNNI_1, vecF16AVX512VNNI_2, vecF16AVX512VNNI_3, vecF16AVX512VNNI_4}
 	vecBF16AVX512VNNI   = []func(y *float32, ldy int, src *byte, stride int, x *float32, ldx, groups int){vecBF16AVX512VNNI_1, vecBF16AVX512VNNI_2, vecBF16AVX512VNNI_3, vecBF16AVX512VNNI_4}

@@ -44,34 +44,31 @@ func setLine(memory []byte, blocks []Block) {
 	}
 }
 
-// A lineProduct multiplies one row of activations with strips as they lie in
-// memory, row after row: the order in which a processor reads fastest.
+// A lineProduct multiplies few rows of activations with strips as they lie in memory,
+// row after row: the order in which a processor reads fastest.
 type lineProduct struct {
-	kernel linesKernel
-	quants *byte
-	xd     *float32
-	other  unsafe.Pointer // what the kernel reads beside it
-	groups int
-	pitch  int // bytes from row to row of the sums
+	kernels []linesKernel
+	groups  int
+	pitch   int // bytes from row to row of the sums
+	xPitch  int // bytes from row to row of what quants reads
+	line    int // bytes from line to line
+	other   int // which part the kernels read beside quants and D
 }
 
 func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
-	p := lineProduct{kernel: k.Lines4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup)}
-	p.quants, p.xd = linePart[byte](x.lines, x.pitch, lineHalves), linePart[float32](x.lines, x.pitch, lineD)
-	p.pitch = ceilDiv(p.groups, 4) * 64
-	other := lineN8
+	p := lineProduct{kernels: k.Lines4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup), line: lineBytes(x.pitch), other: lineN8}
+	p.pitch, p.xPitch = ceilDiv(p.groups, 4)*64, p.line
 	switch t {
 	case quant.Q4_0:
 	case quant.Q6_0:
-		p.kernel, other = k.Lines6, lineN32
+		p.kernels, p.other = k.Lines6, lineN32
 		p.pitch *= 2 // two sums a block
 	case quant.Q8_0:
-		p.kernel, other = k.Lines8, lineN80
-		p.quants = (*byte)(unsafe.Pointer(&x.blocks[0]))
+		p.kernels, p.other = k.Lines8, lineN80
+		p.xPitch = x.pitch * blockBytes
 	default:
-		p.kernel, other = k.LinesMin, lineS
+		p.kernels, p.other = k.LinesMin, lineS
 	}
-	p.other = unsafe.Pointer(linePart[byte](x.lines, x.pitch, other))
 	return p
 }
 
@@ -80,12 +77,25 @@ func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
 // what has been read ahead out of the first cache.
 const shortRow = 1024
 
-// lineStrips multiplies x, of one row, with whole strips: y[row]. It tells how
-// many rows that was; the last strip may be left, where reading a group of
-// blocks would reach beyond the matrix.
-func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32) int {
-	k, lanes, blocks := e.k, e.k.Lanes, x.cols/quant.BlockSize
-	p := k.lineProduct(w.Type, x)
+// lineRows is up to how many rows of activations are kept as lines.
+const lineRows = 8
+
+// inOrder tells whether products of x with weights of a type read those row after row.
+func (k *Variant) inOrder(t quant.Type, x *view) bool {
+	return len(x.lines) > 0 && (x.n == 1 || k.LineRows != nil && x.n <= k.LineRows(t))
+}
+
+// lineCache is how many bytes of strips are multiplied with some rows of activations
+// before the next rows: they are to stay in the first or second cache.
+const lineCache = 16 << 10
+
+// lineStrips multiplies x with whole strips: y[r·ldy+row]. It tells how many rows of
+// weights that was; the last strip may be left, where reading a group of blocks would
+// reach beyond the matrix. A strip that comes from memory for the first rows of
+// activations is in the caches for the others.
+func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) int {
+	lanes, blocks := e.k.Lanes, x.cols/quant.BlockSize
+	p := e.k.lineProduct(w.Type, x)
 	stride, scales := rowBytes(w)
 	over := p.groups*unpackGroup - blocks
 	readable := min(rowsWithin(cap(w.Quants), stride, over*planeWidths[w.Type].quants),
@@ -94,15 +104,37 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	if strips == 0 {
 		return 0
 	}
-	s.sums, s.d, s.m = aligned(s.sums, lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
+	most := min(x.n, len(p.kernels))
+	s.sums, s.d, s.m = aligned(s.sums, most*lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
+	together := strips
+	if x.n > most {
+		together = max(lineCache/(lanes*(stride+scales)), 1)
+	}
+	for at := 0; at < strips; at += together {
+		n := min(together, strips-at)
+		for r := 0; r < x.n; r += most {
+			e.lineUnit(s, &p, w, first+at*lanes, n, x, r, min(most, x.n-r), y[r*ldy+at*lanes:], ldy)
+		}
+	}
+	return strips * lanes
+}
+
+// lineUnit multiplies rows r.. of x, acts of them, with strips of w from row first on.
+func (e *Engine) lineUnit(s *scratch, p *lineProduct, w *quant.Matrix, first, strips int, x *view, r, acts int, y []float32, ldy int) {
+	line, blocks := x.lines[r*p.line:], x.cols/quant.BlockSize
+	quants := linePart[byte](line, x.pitch, lineHalves)
+	if w.Type == quant.Q8_0 {
+		quants = (*byte)(unsafe.Pointer(&x.blocks[r*x.pitch]))
+	}
+	stride, scales := rowBytes(w)
 	early := 0
 	if stride <= shortRow {
-		early = lanes / 2
+		early = e.k.Lanes / 2
 	}
-	step := scales / max(4*p.groups/lanes, 1)
-	p.kernel(&y[0], strips, &w.Quants[first*stride], stride, &w.Scales[first*scales], scales, p.quants, p.xd, p.other,
-		&s.sums[0], p.pitch, &s.d[0], &s.m[0], p.groups, blocks, early, step)
-	return strips * lanes
+	step := scales / max(4*p.groups/e.k.Lanes, 1)
+	p.kernels[acts-1](&y[0], strips, &w.Quants[first*stride], stride, &w.Scales[first*scales], scales,
+		quants, linePart[float32](line, x.pitch, lineD), unsafe.Pointer(linePart[byte](line, x.pitch, p.other)),
+		&s.sums[0], p.pitch, &s.d[0], &s.m[0], p.groups, blocks, early, step, acts, ldy, p.xPitch, p.line, e.k.Lanes*p.pitch)
 }
 
 // rowsWithin is how many rows of a plane may be read with beyond bytes more, whose

@@ -9,10 +9,10 @@ func linesNEON(
 	sum func(src *byte, stride int, x *byte, sums *int32, pitch, rows, groups int),
 	unpack func(d, m *float32, src *byte, stride, groups int),
 	apply func(y *float32, sums *int32, pitch int, d, m, xd *float32, x unsafe.Pointer, groups int),
-) linesKernel {
+) []linesKernel {
 	const lanes = 4
-	return func(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer,
-		sums *int32, pitch int, d, m *float32, groups, blocks, _, _ int) {
+	return []linesKernel{func(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer,
+		sums *int32, pitch int, d, m *float32, groups, blocks, _, _, _, _, _, _, _ int) {
 		for i := range strips {
 			sum(at(src, i*lanes*stride), stride, x, sums, pitch, lanes, groups)
 			unpack(d, m, at(scales, i*lanes*scalesStride), scalesStride, groups)
@@ -22,7 +22,7 @@ func linesNEON(
 			}
 			apply(at(y, 4*i*lanes), sums, pitch, d, m, xd, other, groups)
 		}
-	}
+	}}
 }
 
 func at[T any](p *T, bytes int) *T { return (*T)(unsafe.Add(unsafe.Pointer(p), bytes)) }

@@ -149,7 +149,7 @@ func (e *Engine) fetch(w *quant.Matrix, first int, x *view) {
 		return
 	}
 	q, d := rowBytes(w)
-	if len(x.lines) > 0 { // reads row after row and asks for more itself
+	if e.k.inOrder(w.Type, x) { // and asks for more itself
 		e.k.Fetch(&w.Quants[first*q], 0, 1, min(lanes*q, fetchBytes))
 	} else {
 		e.k.Fetch(&w.Quants[first*q], q, lanes, q)
@@ -357,11 +357,11 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
 	vec := x.n <= 2*len(k.Vec4) && w.Type != quant.Q6_0 // of which only a row alone is multiplied so
-	if !vec && len(x.lines) == 0 {
+	if !vec && !k.inOrder(w.Type, x) {
 		return false
 	}
-	if len(x.lines) > 0 {
-		done := e.lineStrips(s, w, *first, *rows, x, *y)
+	if k.inOrder(w.Type, x) {
+		done := e.lineStrips(s, w, *first, *rows, x, *y, ldy)
 		*first, *rows = *first+done, *rows-done
 		if *rows > 0 {
 			*y = (*y)[done:]

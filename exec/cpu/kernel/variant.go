@@ -78,9 +78,14 @@ type Variant struct {
 	Vec4, Vec8 []func(y *float32, ldy int, src *byte, stride int, d *float32, x *Block, ldx, groups int)
 	VecMin     []func(y *float32, ldy int, src *byte, stride int, d, m *float32, x *Block, ldx, groups int)
 
-	// Lines, optional but together, multiply one row of activations with strips in
-	// the order of memory, equal to the bit with Unpack and Dot.
-	Lines4, Lines6, Lines8, LinesMin linesKernel
+	// Lines, optional but together, multiply few rows of activations with strips in
+	// the order of memory, equal to the bit with Unpack and Dot: element n-1 is the
+	// kernel for n rows.
+	Lines4, Lines6, Lines8, LinesMin []linesKernel
+	// LineRows, optional, is up to how many rows those are the fastest with weights of
+	// a type; nil: one. With more than there are kernels for, a strip is multiplied
+	// several times.
+	LineRows func(t quant.Type) int
 
 	// Fetch, optional, prefetches the first bytes of rows that lie stride bytes
 	// apart, before the Vec kernels come to a strip that they have not passed by.
@@ -158,7 +163,7 @@ type AttentionTile struct {
 	Pages    **uint16
 }
 
-// A linesKernel computes y[strip·Lanes+lane]. Weights and scales of a strip's rows lie
+// A linesKernel computes y[r·ldy+strip·Lanes+lane] for left rows of activations. Weights and scales of a strip's rows lie
 // stride and scalesStride bytes apart, and all strips one behind the other. x is a
 // line's halves, for q8_0 the blocks; xd its scales; other its scaled sums where
 // blocks have minimums, else what takes the offset of weights back.
@@ -168,9 +173,10 @@ type AttentionTile struct {
 // pairs to m too; then it scales the sums and adds them up. Groups may reach beyond
 // a row's blocks, into readable memory. So many early rows it sums before it unpacks
 // scales. It may ask for what follows; step is how many bytes of the next strip's
-// scales go with Lanes blocks.
+// scales go with Lanes blocks. From row to row of activations are xPitch bytes of x,
+// linePitch of xd and other and sumsPitch of sums.
 type linesKernel func(y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer,
-	sums *int32, pitch int, d, m *float32, groups, blocks, early, step int)
+	sums *int32, pitch int, d, m *float32, groups, blocks, early, step, left, ldy, xPitch, linePitch, sumsPitch int)
 
 // A Product is a matrix that Planar multiplies: Y[r·LDY+row].
 type Product struct {

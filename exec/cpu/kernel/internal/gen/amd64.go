@@ -57,7 +57,8 @@ func (t target) bytes() int { return 4 * t.lanes }
 // An amd64 writes the kernels for amd64 processors.
 type amd64 struct {
 	writer
-	t target
+	t    target
+	acts int // rows of activations, in lines
 }
 
 // v is vector register n.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Products of one row of activations with a strip, row after row as they lie in
+// Products of few rows of activations with a strip, row after row as they lie in
 // memory. A processor foresees one stream of reads better than sixteen: this
 // reads faster than the products from memory that take a column of a whole
 // strip at a time, though it does no less work.
@@ -20,20 +20,34 @@ const lineAhead = 6144
 func (g *amd64) lines(t target) {
 	g.t = t
 	for _, kind := range []string{"4", "6", "8", "Min"} {
-		g.line(kind)
+		most := 1
+		if t.wide() && kind == "8" { // nibbles come as fast a column of a whole strip at a time
+			most = maxActs
+		}
+		fmt.Fprintf(&g.tables, "\tlines%s%s = []linesKernel{", kind, t.name)
+		for g.acts = 1; g.acts <= most; g.acts++ {
+			g.line(kind)
+			fmt.Fprintf(&g.tables, "lines%s%s_%d, ", kind, t.name, g.acts)
+		}
+		g.tables.WriteString("}\n")
 	}
 }
 
-const linesParams = "y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, " +
-	"sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int"
+// maxActs is up to how many rows of activations are multiplied with what is read
+// once: there are registers for so many.
+const maxActs = 3
 
-// line writes the products of a row of activations with strips, one after another
-// in one call. Some of a strip's rows may be summed before its scales are
+const linesParams = "y *float32, strips int, src *byte, stride int, scales *byte, scalesStride int, x *byte, xd *float32, other unsafe.Pointer, " +
+	"sums *int32, pitch int, d *float32, m *float32, groups int, blocks int, early int, step int, " +
+	"left int, ldy int, xPitch int, linePitch int, sumsPitch int"
+
+// line writes the products of g.acts rows of activations with strips, one after
+// another in one call. Some of a strip's rows may be summed before its scales are
 // unpacked. What moves on from strip to strip lies where the parameters came.
 //
 //	BX what to ask for beside the rows, R14 sums of the next row, R15 rows to sum after the scales are unpacked
 func (g *amd64) line(kind string) {
-	g.function("lines"+kind+g.t.name, linesParams, "")
+	g.function(fmt.Sprintf("lines%s%s_%d", kind, g.t.name, g.acts), linesParams, "")
 	g.label("strip")
 	g.load("sums", "R14")
 	if g.t.wide() { // others lose by it
@@ -57,9 +71,42 @@ func (g *amd64) line(kind string) {
 	g.p("JMP sum")
 	g.label("apply")
 	g.apply(kind)
+	if g.acts > 1 {
+		g.nextActs()
+	}
+	g.p("ADDQ $%d, y+%d(FP)", g.t.bytes(), g.args["y"])
+	g.load("scalesStride", "AX")
+	g.p("SHLQ $%d, AX", g.t.lanesShift())
+	g.p("ADDQ AX, scales+%d(FP)", g.args["scales"])
 	g.p("DECQ strips+%d(FP)", g.args["strips"])
 	g.p("JNZ strip")
 	g.ret()
+}
+
+// nextActs goes on to the next row of activations, and after the last back to the first.
+func (g *amd64) nextActs() {
+	move := func(op string) {
+		for _, by := range []struct {
+			pitch string
+			args  []string
+		}{{"linePitch", []string{"xd", "other"}}, {"sumsPitch", []string{"sums"}}, {"ldy", []string{"y"}}} {
+			g.load(by.pitch, "AX")
+			if by.pitch == "ldy" {
+				g.p("SHLQ $2, AX")
+			}
+			if op == "SUBQ" {
+				g.p("IMUL3Q $%d, AX, AX", g.acts)
+			}
+			for _, arg := range by.args {
+				g.p("%s AX, %s+%d(FP)", op, arg, g.args[arg])
+			}
+		}
+	}
+	move("ADDQ")
+	g.p("DECQ left+%d(FP)", g.args["left"])
+	g.p("JNZ apply")
+	g.p("MOVQ $%d, left+%d(FP)", g.acts, g.args["left"])
+	move("SUBQ")
 }
 
 // lineScales unpacks a strip's scales, and clears those behind a row's last block:
@@ -107,7 +154,8 @@ func (t target) lineGroups() int { return t.lanes / 4 }
 // sums writes a vector of sums for each of some rows and lineGroups groups, in the
 // order that place tells.
 //
-//	SI a row, R8 the next, R12 from row to row, DI activations, R10 sums, R14 sums of the next row, AX groups left, DX rows left,
+//	SI a row, R8 the next, R12 from row to row, DI activations, R9 from row to row of them,
+//	R10 sums, R11 from row to row of activations of them, R14 sums of the next row, AX groups left, DX rows left,
 //	BX what to ask for beside the rows, CX the step of that
 func (g *amd64) sums(kind string) {
 	g.load("src", "R8")
@@ -138,6 +186,10 @@ func (g *amd64) sums(kind string) {
 	}
 	if g.quads(kind) {
 		g.p("LEAQ (R12)(R12*2), R13")
+	}
+	if g.acts > 1 {
+		g.load("xPitch", "R9")
+		g.load("sumsPitch", "R11")
 	}
 	g.lineOfCode("row")
 	g.p("MOVQ R8, SI")
@@ -174,8 +226,10 @@ func (g *amd64) rest(kind string, line func(i int)) {
 	g.lineOfCode("rest")
 	g.p("ADDQ $%d, AX", n)
 	g.p("JZ ended")
-	for r := range 8 {
-		g.zero(4 + r)
+	for act := range g.acts {
+		for r := range 8 {
+			g.zero(firstSum(act) + r)
+		}
 	}
 	for i := range n - 1 {
 		g.paced(ahead(kind, "SI", i*weights, (i+1)*weights), func() { line(i) })
@@ -315,33 +369,50 @@ func (g *amd64) nibblesOf(weights, firsts, seconds string, sum int) {
 	g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1), g.v(sum))
 }
 
+// actIndex and sumsIndex lead from the first row of activations, and its sums, to each.
+var (
+	actIndex  = []string{"", "(R9*1)", "(R9*2)"}
+	sumsIndex = []string{"", "(R11*1)", "(R11*2)"}
+)
+
+// firstSum is the first of the registers that hold a row of activations' sums.
+func firstSum(act int) int { return []int{4, 16, 24}[act] }
+
 // lineBytes sums group i, a vector from 4 on for one block, on 512 bits for two. With VNNI weights
 // get an offset of 128, else their signs go to the activations: |w|·x twice fits
 // 16 bits.
 func (g *amd64) lineBytes(i int) {
 	for at := 0; at < 128; at += g.t.bytes() {
-		sum, block := 4+(128*i+at)/g.t.bytes(), 4*i+at/32
-		g.p("VMOVDQU %d(DI), Y1", block*blockBytes)
-		if g.t.wide() {
-			g.p("VINSERTI64X4 $1, %d(DI), Z1, Z1", (block+1)*blockBytes)
-		}
+		j, block := (128*i+at)/g.t.bytes(), 4*i+at/32
 		if g.t.vnni {
 			g.p("VPXORD %d(SI), Z15, Z0", 128*i+at)
-			g.zero(sum)
-			g.p("VPDPBUSD Z1, Z0, Z%d", sum)
-			continue
-		}
-		g.p("%s %d(SI), %s", g.vmov(), 128*i+at, g.v(0))
-		if g.t.wide() {
-			g.p("VPMOVB2M Z0, K1")
-			g.p("VPXORD Z2, Z2, Z2")
-			g.p("VPSUBB Z1, Z2, K1, Z1")
 		} else {
-			g.p("VPSIGNB Y0, Y1, Y1")
+			g.p("%s %d(SI), %s", g.vmov(), 128*i+at, g.v(0))
+			g.p("VPABSB %s, %s", g.v(0), g.v(3))
+			if g.t.wide() {
+				g.p("VPMOVB2M Z0, K1")
+			}
 		}
-		g.p("VPABSB %s, %s", g.v(0), g.v(0))
-		g.p("VPMADDUBSW %s, %s, %s", g.v(1), g.v(0), g.v(0))
-		g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(0), g.v(sum))
+		for act, index := range actIndex[:g.acts] {
+			sum := firstSum(act) + j
+			g.p("VMOVDQU %d(DI)%s, Y1", block*blockBytes, index)
+			if g.t.wide() {
+				g.p("VINSERTI64X4 $1, %d(DI)%s, Z1, Z1", (block+1)*blockBytes, index)
+			}
+			switch {
+			case g.t.vnni:
+				g.zero(sum)
+				g.p("VPDPBUSD Z1, Z0, Z%d", sum)
+				continue
+			case g.t.wide():
+				g.p("VPXORD Z2, Z2, Z2")
+				g.p("VPSUBB Z1, Z2, K1, Z1")
+			default:
+				g.p("VPSIGNB Y0, Y1, Y1")
+			}
+			g.p("VPMADDUBSW %s, %s, %s", g.v(1), g.v(3), g.v(1))
+			g.p("VPMADDWD %s, %s, %s", g.v(14), g.v(1), g.v(sum))
+		}
 	}
 }
 
@@ -417,29 +488,32 @@ func (g *amd64) lineSixes(i int) {
 }
 
 // storeSums adds up the dwords of each block, of q6_0 of each half, and stores the
-// sums.
+// sums of each row of activations.
 func (g *amd64) storeSums(kind string) {
-	switch kind {
-	case "4", "Min":
-		g.packFours(4, 0, kind)
-	case "6":
-		g.packFours(4, 0, kind)
-		g.p("%s %s, (R10)", g.vmov(), g.v(0))
-		g.p("ADDQ $%d, R10", g.t.bytes())
-		g.packFours(8, 0, kind)
-	case "8":
-		g.addFours(4, 0)
-		g.addFours(8, 4)
-		if g.t.wide() {
-			g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
-			g.p("VSHUFI32X4 $0xdd, Z4, Z0, Z2")
-		} else {
-			g.p("VPERM2I128 $0x20, Y4, Y0, Y1")
-			g.p("VPERM2I128 $0x31, Y4, Y0, Y2")
+	for act, index := range sumsIndex[:g.acts] {
+		from := firstSum(act)
+		switch kind {
+		case "4", "Min":
+			g.packFours(from, 0, kind)
+		case "6":
+			g.packFours(from, 0, kind)
+			g.p("%s %s, (R10)", g.vmov(), g.v(0))
+			g.p("ADDQ $%d, R10", g.t.bytes())
+			g.packFours(from+4, 0, kind)
+		case "8":
+			g.addFours(from, 0)
+			g.addFours(from+4, 4)
+			if g.t.wide() {
+				g.p("VSHUFI32X4 $0x88, Z4, Z0, Z1")
+				g.p("VSHUFI32X4 $0xdd, Z4, Z0, Z2")
+			} else {
+				g.p("VPERM2I128 $0x20, Y4, Y0, Y1")
+				g.p("VPERM2I128 $0x31, Y4, Y0, Y2")
+			}
+			g.p("VPADDD %s, %s, %s", g.v(2), g.v(1), g.v(0))
 		}
-		g.p("VPADDD %s, %s, %s", g.v(2), g.v(1), g.v(0))
+		g.p("%s %s, (R10)%s", g.vmov(), g.v(0), index)
 	}
-	g.p("%s %s, (R10)", g.vmov(), g.v(0))
 	g.p("ADDQ $%d, R10", g.t.bytes())
 }
 
@@ -509,7 +583,7 @@ func (g *amd64) apply(kind string) {
 	}
 	asked := g.applyAsks(kind, 4*n)
 	if asked > 0 {
-		g.p("MOVQ R8, AX")
+		g.load("src", "AX")
 	}
 	g.load("sums", "R8")
 	g.load("pitch", "R12")
@@ -562,10 +636,6 @@ func (g *amd64) apply(kind string) {
 	g.label("scaled")
 	g.load("y", "AX")
 	g.p("VMOVUPS %s, (AX)", g.v(result))
-	g.p("ADDQ $%d, y+%d(FP)", g.t.bytes(), g.args["y"])
-	g.load("scalesStride", "AX")
-	g.p("SHLQ $%d, AX", g.t.lanesShift())
-	g.p("ADDQ AX, scales+%d(FP)", g.args["scales"])
 }
 
 // applied moves on from blocks whose sums are scaled.
