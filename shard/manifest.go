@@ -57,6 +57,10 @@ type Manifest struct {
 	Tensors []Tensor `json:"tensors"`
 }
 
+// DropText forgets what only a coordinator reads: of some models it is tens of
+// megabytes, which a worker had better use for weights.
+func (m *Manifest) DropText() { m.Tokenizer, m.Template, m.Generation = nil, "", nil }
+
 // A Piece is one file of the store.
 type Piece struct {
 	Hash  Hash  `json:"hash"`

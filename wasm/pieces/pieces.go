@@ -25,6 +25,7 @@ func Open(ctx context.Context, base, hash string) (shard.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.DropText()
 	return &source{base + "/shards/" + hash, m}, nil
 }
 

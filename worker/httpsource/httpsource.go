@@ -83,10 +83,11 @@ func Open(ctx context.Context, o Options, hash string) (*Source, error) {
 	if s.manifest, err = shard.ParseManifest(data); err != nil {
 		return nil, err
 	}
+	s.manifest.DropText()
 	return s, nil
 }
 
-// Manifest returns the store's manifest.
+// Manifest returns the store's manifest, without its texts.
 func (s *Source) Manifest() *shard.Manifest { return s.manifest }
 
 // Close ends the use of all pieces.
