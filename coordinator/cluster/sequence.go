@@ -317,13 +317,14 @@ func (s *State) token(q *sequence, id int32) {
 	}
 }
 
-// overtaken tells whether a sequence of the pass has been sent through the chain
-// again since. Its rows here continue what no worker holds, so a worker refuses the
-// pass, through no fault of its own or of those that ride along.
+// current tells whether the sequence has not been sent through the chain again since.
+func (p part) current() bool { return p.q.slot >= 0 && p.q.epoch == p.epoch }
+
+// overtaken tells whether a part of the pass is not current. Its rows continue what
+// no worker holds, so a worker refuses the pass, through no fault of its own or of
+// those that ride along.
 func (p *pass) overtaken() bool {
-	return slices.ContainsFunc(p.parts, func(part part) bool {
-		return !part.q.cancelled && (part.q.slot < 0 || part.q.epoch != part.epoch)
-	})
+	return slices.ContainsFunc(p.parts, func(part part) bool { return !part.q.cancelled && !part.current() })
 }
 
 // passFailed replays what the pass carried. A worker that keeps failing goes.
@@ -336,7 +337,7 @@ func (s *State) passFailed(e PassFailed) {
 	s.landed(p)
 	for _, part := range p.parts {
 		q := part.q
-		if q.epoch != part.epoch || q.cancelled || q.slot < 0 {
+		if q.cancelled || !part.current() {
 			continue
 		}
 		if !blameless {
