@@ -128,7 +128,7 @@ func (s *Source) load(ctx context.Context, p shard.Piece) ([]byte, error) {
 	if d.file == nil {
 		return d.data, nil
 	}
-	if f.Close() == nil && os.Rename(f.Name(), s.cache.Path(p.Hash)) == nil {
+	if s.settle(f, p.Hash) == nil {
 		verified := func([]byte, fs.FileInfo) error { return nil }
 		if data, err := s.cache.Piece(p, verified); err == nil {
 			return data, nil
@@ -152,6 +152,14 @@ func (s *Source) temporary() *os.File {
 		return nil
 	}
 	return f
+}
+
+// settle gives a temporary file that is whole its name in the cache.
+func (s *Source) settle(f *os.File, hash shard.Hash) error {
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), s.cache.Path(hash))
 }
 
 // kept maps what is in the cache, if it is whole; else it is fetched anew and replaced.
@@ -266,10 +274,11 @@ func (s *Source) keepManifest(hash shard.Hash, data []byte) {
 		return
 	}
 	_, err := f.Write(data)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), s.cache.Path(hash))
+	if err == nil {
+		err = s.settle(f, hash)
 	}
 	if err != nil {
+		_ = f.Close()
 		_ = os.Remove(f.Name())
 	}
 }
