@@ -103,9 +103,7 @@ func Run(ctx context.Context, src shard.Source, o Options) (*Result, error) {
 	if o.Runs < 1 || o.Prompt < 1 || o.Gen < 0 || o.Gen == 0 && o.Workers > 0 {
 		return nil, fmt.Errorf("%d runs of a prompt of %d and %d generated tokens: want at least 1 of each", o.Runs, o.Prompt, o.Gen)
 	}
-	if o.Depth < 0 {
-		o.Depth = o.Prompt
-	}
+	o.Depth = o.depth()
 	if o.Depth != o.Prompt && o.Workers > 0 {
 		return nil, fmt.Errorf("decoding after %d tokens: workers decode after the prompt", o.Depth)
 	}
