@@ -102,10 +102,15 @@ func (e *Engine) Expect(c *Cache, pos int) {
 	if e.k.Fetch == nil || c.t != quant.F16 || pos/pagePositions >= len(c.pages) {
 		return
 	}
-	p, at, d := &c.pages[pos/pagePositions], pos%pagePositions, c.headDim
+	p := &c.pages[pos/pagePositions]
 	for h := range c.kvHeads {
-		e.k.Fetch((*byte)(unsafe.Pointer(&p.f16[h*pagePositions*d+at/maxLanes*maxLanes*d])), 0, 1, 2*maxLanes*d)
+		e.k.Fetch((*byte)(unsafe.Pointer(&p.f16[c.keys16(h, pos)])), 0, 1, 2*maxLanes*c.headDim)
 	}
+}
+
+// keys16 is where in a page the keys of the sixteen positions begin that pos is one of.
+func (c *Cache) keys16(head, pos int) int {
+	return (head*pagePositions + pos%pagePositions/maxLanes*maxLanes) * c.headDim
 }
 
 // Store keeps k and v (kvHeads × headDim) as position pos of c, which is at most
@@ -121,7 +126,7 @@ func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
 	d, half := c.headDim, pagePositions*c.kvHeads*c.headDim
 	for h := range c.kvHeads {
 		k, v := k[h*d:(h+1)*d], v[h*d:(h+1)*d]
-		keys := h*pagePositions*d + at/maxLanes*maxLanes*d + at%maxLanes
+		keys := c.keys16(h, pos) + at%maxLanes
 		values := half + (h*pagePositions+at)*d
 		switch c.t {
 		case quant.F32:

@@ -44,21 +44,29 @@ func setLine(memory []byte, blocks []Block) {
 	}
 }
 
-// A lineProduct multiplies few rows of activations with strips as they lie in memory,
-// row after row: the order in which a processor reads fastest.
+// A lineProduct multiplies few rows of activations with strips of weights as they lie
+// in memory, row after row: the order in which a processor reads fastest.
 type lineProduct struct {
+	w       *quant.Matrix
+	x       *view
 	kernels []linesKernel
+	lanes   int
+	blocks  int
 	groups  int
+	stride  int // bytes from row to row of the quants
+	scales  int // bytes from row to row of the scales
 	pitch   int // bytes from row to row of the sums
-	xPitch  int // bytes from row to row of what quants reads
+	xPitch  int // bytes from row to row of the activations' quants
 	line    int // bytes from line to line
 	other   int // which part the kernels read beside quants and D
 }
 
-func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
-	p := lineProduct{kernels: k.Lines4, groups: ceilDiv(x.cols/quant.BlockSize, unpackGroup), line: lineBytes(x.pitch), other: lineN8}
+func (k *Variant) lineProduct(w *quant.Matrix, x *view) lineProduct {
+	blocks := x.cols / quant.BlockSize
+	p := lineProduct{w: w, x: x, kernels: k.Lines4, lanes: k.Lanes, blocks: blocks, groups: ceilDiv(blocks, unpackGroup), line: lineBytes(x.pitch), other: lineN8}
+	p.stride, p.scales = rowBytes(w)
 	p.pitch, p.xPitch = ceilDiv(p.groups, 4)*64, p.line
-	switch t {
+	switch w.Type {
 	case quant.Q4_0:
 	case quant.Q6_0:
 		p.kernels, p.other = k.Lines6, lineN32
@@ -70,6 +78,32 @@ func (k *Variant) lineProduct(t quant.Type, x *view) lineProduct {
 		p.kernels, p.other = k.LinesMin, lineS
 	}
 	return p
+}
+
+// strips is how many whole strips rows of weights from row first on are, less one
+// where reading a group of blocks would reach beyond the matrix.
+func (p *lineProduct) strips(first, rows int) int {
+	over, width := p.groups*unpackGroup-p.blocks, &planeWidths[p.w.Type]
+	readable := min(rowsWithin(cap(p.w.Quants), p.stride, over*width.quants), rowsWithin(cap(p.w.Scales), p.scales, over*width.scales))
+	return max(min(rows, readable-first), 0) / p.lanes
+}
+
+// run multiplies acts rows of activations from row r on with strips from row first of
+// the weights on.
+func (p *lineProduct) run(s *scratch, first, strips, r, acts int, y []float32, ldy int) {
+	line := p.x.lines[r*p.line:]
+	quants := linePart[byte](line, p.x.pitch, lineHalves)
+	if p.w.Type == quant.Q8_0 {
+		quants = (*byte)(unsafe.Pointer(&p.x.blocks[r*p.x.pitch]))
+	}
+	early := 0
+	if p.stride <= shortRow {
+		early = p.lanes / 2
+	}
+	step := p.scales / max(4*p.groups/p.lanes, 1)
+	p.kernels[acts-1](&y[0], strips, &p.w.Quants[first*p.stride], p.stride, &p.w.Scales[first*p.scales], p.scales,
+		quants, linePart[float32](line, p.x.pitch, lineD), unsafe.Pointer(linePart[byte](line, p.x.pitch, p.other)),
+		&s.sums[0], p.pitch, &s.d[0], &s.m[0], p.groups, p.blocks, early, step, acts, ldy, p.xPitch, p.line, p.lanes*p.pitch)
 }
 
 // shortRow is up to how many bytes of a row a strip's scales are unpacked between
@@ -90,51 +124,27 @@ func (k *Variant) inOrder(t quant.Type, x *view) bool {
 const lineCache = 16 << 10
 
 // lineStrips multiplies x with whole strips: y[r·ldy+row]. It tells how many rows of
-// weights that was; the last strip may be left, where reading a group of blocks would
-// reach beyond the matrix. A strip that comes from memory for the first rows of
-// activations is in the caches for the others.
+// weights that was. A strip that comes from memory for the first rows of activations
+// is in the caches for the others.
 func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *view, y []float32, ldy int) int {
-	lanes, blocks := e.k.Lanes, x.cols/quant.BlockSize
-	p := e.k.lineProduct(w.Type, x)
-	stride, scales := rowBytes(w)
-	over := p.groups*unpackGroup - blocks
-	readable := min(rowsWithin(cap(w.Quants), stride, over*planeWidths[w.Type].quants),
-		rowsWithin(cap(w.Scales), scales, over*planeWidths[w.Type].scales))
-	strips := max(min(rows, readable-first), 0) / lanes
+	p := e.k.lineProduct(w, x)
+	strips := p.strips(first, rows)
 	if strips == 0 {
 		return 0
 	}
-	most := min(x.n, len(p.kernels))
-	s.sums, s.d, s.m = aligned(s.sums, most*lanes*p.pitch/4), aligned(s.d, p.groups*unpackGroup*lanes), aligned(s.m, p.groups*unpackGroup*lanes)
+	most, scales := min(x.n, len(p.kernels)), p.groups*unpackGroup*p.lanes
+	s.sums, s.d, s.m = aligned(s.sums, most*p.lanes*p.pitch/4), aligned(s.d, scales), aligned(s.m, scales)
 	together := strips
 	if x.n > most {
-		together = max(lineCache/(lanes*(stride+scales)), 1)
+		together = max(lineCache/(p.lanes*(p.stride+p.scales)), 1)
 	}
 	for at := 0; at < strips; at += together {
-		n := min(together, strips-at)
+		n, row := min(together, strips-at), at*p.lanes
 		for r := 0; r < x.n; r += most {
-			e.lineUnit(s, &p, w, first+at*lanes, n, x, r, min(most, x.n-r), y[r*ldy+at*lanes:], ldy)
+			p.run(s, first+row, n, r, min(most, x.n-r), y[r*ldy+row:], ldy)
 		}
 	}
-	return strips * lanes
-}
-
-// lineUnit multiplies rows r.. of x, acts of them, with strips of w from row first on.
-func (e *Engine) lineUnit(s *scratch, p *lineProduct, w *quant.Matrix, first, strips int, x *view, r, acts int, y []float32, ldy int) {
-	line, blocks := x.lines[r*p.line:], x.cols/quant.BlockSize
-	quants := linePart[byte](line, x.pitch, lineHalves)
-	if w.Type == quant.Q8_0 {
-		quants = (*byte)(unsafe.Pointer(&x.blocks[r*x.pitch]))
-	}
-	stride, scales := rowBytes(w)
-	early := 0
-	if stride <= shortRow {
-		early = e.k.Lanes / 2
-	}
-	step := scales / max(4*p.groups/e.k.Lanes, 1)
-	p.kernels[acts-1](&y[0], strips, &w.Quants[first*stride], stride, &w.Scales[first*scales], scales,
-		quants, linePart[float32](line, x.pitch, lineD), unsafe.Pointer(linePart[byte](line, x.pitch, p.other)),
-		&s.sums[0], p.pitch, &s.d[0], &s.m[0], p.groups, blocks, early, step, acts, ldy, p.xPitch, p.line, e.k.Lanes*p.pitch)
+	return strips * p.lanes
 }
 
 // rowsWithin is how many rows of a plane may be read with beyond bytes more, whose

@@ -356,11 +356,11 @@ func (s *scratch) copyTile(y []float32, ldy, lanes, rows, n int) {
 // tells whether nothing is.
 func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view, y *[]float32, ldy int) bool {
 	k, lanes := e.k, e.k.Lanes
-	vec := x.n <= 2*len(k.Vec4) && w.Type != quant.Q6_0 // of which only a row alone is multiplied so
-	if !vec && !k.inOrder(w.Type, x) {
+	vec, lines := x.n <= 2*len(k.Vec4) && w.Type != quant.Q6_0, k.inOrder(w.Type, x)
+	if !vec && !lines {
 		return false
 	}
-	if k.inOrder(w.Type, x) {
+	if lines {
 		done := e.lineStrips(s, w, *first, *rows, x, *y, ldy)
 		*first, *rows = *first+done, *rows-done
 		if *rows > 0 {

@@ -163,10 +163,11 @@ type AttentionTile struct {
 	Pages    **uint16
 }
 
-// A linesKernel computes y[r·ldy+strip·Lanes+lane] for left rows of activations. Weights and scales of a strip's rows lie
-// stride and scalesStride bytes apart, and all strips one behind the other. x is a
-// line's halves, for q8_0 the blocks; xd its scales; other its scaled sums where
-// blocks have minimums, else what takes the offset of weights back.
+// A linesKernel computes y[r·ldy+strip·Lanes+lane] for left rows of activations.
+// Weights and scales of a strip's rows lie stride and scalesStride bytes apart, and
+// all strips one behind the other. x is a line's halves, for q8_0 the blocks; xd its
+// scales; other its scaled sums where blocks have minimums, else what takes the
+// offset of weights back.
 //
 // For each strip it writes to sums, pitch bytes from row to row, the integer sum of
 // each block, of q6_0 of each half, and the unpacked scales to d, where blocks have

@@ -24,11 +24,8 @@ func lacking(features ...string) func() string {
 	return func() string { return strings.Join(missing, ", ") }
 }
 
-// peakSums and maxActs are internal/gen's.
-const (
-	peakSums = 12
-	maxActs  = 3
-)
+// peakSums is internal/gen's.
+const peakSums = 12
 
 // rounds makes a Variant's RoundHalf of a kernel that returns the largest magnitude.
 func rounds(kernel func(x *float32, n int) float32) func(x *float32, n int) bool {
@@ -36,8 +33,7 @@ func rounds(kernel func(x *float32, n int) float32) func(x *float32, n int) bool
 }
 
 // linesUpTo makes a Variant's LineRows: up to how many rows q6_0 and q8_0 measured
-// faster in the order of memory. With 4 bits, columns of
-// whole strips are as fast.
+// faster in the order of memory. With 4 bits, columns of whole strips are as fast.
 func linesUpTo(sixes, bytes int) func(t quant.Type) int {
 	return func(t quant.Type) int {
 		switch t {
@@ -76,7 +72,7 @@ func init() {
 		Dot4: dot4AVX512, Dot8: dot8AVX512, DotMin: dotMinAVX512, Dot6: dot6AVX512, DotFloat: dotFloatAVX512VNNI, DotHalf: dotHalfAVX512VNNI,
 		DotFloat4: dotFloat4AVX512VNNI, DotHalf4: dotHalf4AVX512VNNI,
 		Lines4: lines4AVX512, Lines6: lines6AVX512, Lines8: lines8AVX512, LinesMin: linesMinAVX512,
-		LineRows: linesUpTo(2, maxActs), Fetch: fetchAMD64,
+		LineRows: linesUpTo(2, len(lines8AVX512)), Fetch: fetchAMD64,
 		VecF32: vecF32AVX512VNNI, VecF16: vecF16AVX512VNNI, VecBF16: vecBF16AVX512VNNI,
 		Quantise: quantiseAVX512VNNI, SumSquares: sumSquaresAVX512VNNI, ScaleMul: scaleMulAVX512VNNI, SwiGLU: swiGLUAVX512VNNI,
 		ExpSum: expSumAVX512VNNI, Max: maxAVX512VNNI, DecodeF16: decodeF16AVX512VNNI,
