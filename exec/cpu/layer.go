@@ -11,8 +11,8 @@ import (
 // not needed at the same time shares memory.
 type buffers struct {
 	embedded     []float32
-	normed       []float32 // and then what attention adds
-	scratch      []float32 // q, k and v; router's logits; gates and ups; what the FFN adds
+	scratch      []float32 // q, k and v; router's logits; gates and ups
+	added        []float32 // what attention or the FFN adds
 	chosen       []int32
 	weights      []float32
 	pos          []int32
@@ -28,7 +28,7 @@ type state struct {
 	rows    []exec.Row
 	n       int
 	hidden  []float32
-	normed  []float32 // the FFN's input, where a layer has begun
+	normed  []float32 // the FFN's input, where a layer has begun and is not ended here
 	chosen  []int32
 	weights []float32
 }
@@ -83,17 +83,14 @@ func (x *Executor) lookup(dst []float32, tokens []int32) {
 func (x *Executor) beginMTP(in *exec.Pass, s *state) {
 	e, b, h, n := x.engine, &x.buf, x.config.Hidden, s.n
 	eps := float32(x.config.NormEps)
-	b.normed, b.scratch = grow(b.normed, 2*n*h), grow(b.scratch, 2*n*h)
-	embedded, pairs := b.normed[:n*h], b.scratch
-	x.lookup(embedded, in.Tokens)
-	e.RMSNorm(embedded, embedded, x.mtp.enorm, n, h, eps)
-	states := b.normed[n*h:]
-	e.RMSNorm(states, in.Hidden, x.mtp.hnorm, n, h, eps)
+	b.scratch = grow(b.scratch, 2*n*h)
 	for i := range n {
-		copy(pairs[2*i*h:], embedded[i*h:(i+1)*h])
-		copy(pairs[(2*i+1)*h:], states[i*h:(i+1)*h])
+		embedded, state := b.scratch[2*i*h:][:h], b.scratch[(2*i+1)*h:][:h]
+		x.lookup(embedded, in.Tokens[i:i+1])
+		e.RMSNorm(embedded, embedded, x.mtp.enorm, 1, h, eps)
+		e.RMSNorm(state, in.Hidden[i*h:(i+1)*h], x.mtp.hnorm, 1, h, eps)
 	}
-	e.Prepare(&b.input, pairs, n, 2*h)
+	e.Prepare(&b.input, b.scratch, n, 2*h)
 	x.mul(s.hidden, x.mtp.ehProj, &b.input)
 }
 
@@ -140,63 +137,101 @@ func (x *Executor) expect(l *layer, s *state) {
 	}
 }
 
+// apartRows is from how many rows on q is computed after k and v, in the memory that
+// they leave: fewer are better off with one barrier for all three.
+const apartRows = 64
+
 // attend adds the attention to the residual.
 func (x *Executor) attend(l *layer, s *state) {
 	c, e, b, n := x.config, x.engine, &x.buf, s.n
-	eps := float32(c.NormEps)
-	b.normed = grow(b.normed, n*c.Hidden)
 	x.expect(l, s)
-	e.RMSNorm(b.normed, s.hidden, l.attnNorm, n, c.Hidden, eps)
-	e.Prepare(&b.input, b.normed, n, c.Hidden)
-	b.scratch = grow(b.scratch, n*(c.QDim()+2*c.KVDim()))
-	q, kv := b.scratch[:n*c.QDim()], b.scratch[n*c.QDim():]
-	k, v := kv[:n*c.KVDim()], kv[n*c.KVDim():]
-	b.jobs = l.v.jobs(l.k.jobs(l.q.jobs(b.jobs[:0], q, 0, l.q.rows), k, 0, l.k.rows), v, 0, l.v.rows)
-	e.MatMulMany(b.jobs, &b.input)
-	if l.qBias != nil {
-		e.AddBias(q, l.qBias, n, c.QDim())
-		e.AddBias(k, l.kBias, n, c.KVDim())
-		e.AddBias(v, l.vBias, n, c.KVDim())
+	e.PrepareNorm(&b.input, s.hidden, l.attnNorm, n, c.Hidden, float32(c.NormEps), l.attnFloats)
+	queries, keys := n*c.QDim(), n*c.KVDim()
+	if n < apartRows {
+		b.scratch = grow(b.scratch, queries+2*keys)
+		q, k, v := b.scratch[:queries], b.scratch[queries:][:keys], b.scratch[queries+keys:]
+		b.jobs = l.v.jobs(l.k.jobs(l.q.jobs(b.jobs[:0], q, 0, l.q.rows), k, 0, l.k.rows), v, 0, l.v.rows)
+		e.MatMulMany(b.jobs, &b.input)
+		x.store(l, s, k, v)
+	} else {
+		b.scratch = grow(b.scratch, max(queries, 2*keys))
+		k, v := b.scratch[:keys], b.scratch[keys:2*keys]
+		b.jobs = l.v.jobs(l.k.jobs(b.jobs[:0], k, 0, l.k.rows), v, 0, l.v.rows)
+		e.MatMulMany(b.jobs, &b.input)
+		x.store(l, s, k, v)
+		x.mul(b.scratch[:queries], l.q, &b.input)
 	}
-	if l.qNorm != nil {
-		e.RMSNormHeads(q, l.qNorm, n, c.Heads, c.HeadDim, eps)
-		e.RMSNormHeads(k, l.kNorm, n, c.KVHeads, c.HeadDim, eps)
+	q := b.scratch[:queries]
+	x.turn(q, l.qBias, l.qNorm, c.Heads, s)
+	e.Attend(q, q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
+	e.Prepare(&b.inner, q, n, c.QDim())
+	x.add(s, l.o, &b.inner, l.attnPostNorm)
+}
+
+// turn readies queries or keys of some heads: bias, norm and rotation.
+func (x *Executor) turn(y, bias, norm []float32, heads int, s *state) {
+	c, e := x.config, x.engine
+	if bias != nil {
+		e.AddBias(y, bias, s.n, heads*c.HeadDim)
 	}
-	e.Rope(q, n, c.Heads, c.HeadDim, x.rope, b.pos)
-	e.Rope(k, n, c.KVHeads, c.HeadDim, x.rope, b.pos)
+	if norm != nil {
+		e.RMSNormHeads(y, norm, s.n, heads, c.HeadDim, float32(c.NormEps))
+	}
+	e.Rope(y, s.n, heads, c.HeadDim, x.rope, x.buf.pos)
+}
+
+// store puts the rows' keys and values into their caches.
+func (x *Executor) store(l *layer, s *state, k, v []float32) {
+	c, e, b := x.config, x.engine, &x.buf
+	x.turn(k, l.kBias, l.kNorm, c.KVHeads, s)
+	if l.vBias != nil {
+		e.AddBias(v, l.vBias, s.n, c.KVDim())
+	}
+	dim := c.KVDim()
 	for i, r := range s.rows {
 		cache := l.caches[r.Slot]
 		if cache == nil {
 			cache = kernel.NewCache(x.plan.KV, x.plan.Positions, c.KVHeads, c.HeadDim)
 			l.caches[r.Slot] = cache
 		}
-		dim := c.KVDim()
 		e.Store(cache, int(r.Pos), k[i*dim:(i+1)*dim], v[i*dim:(i+1)*dim])
 		b.caches[i] = cache
 	}
-	e.Attend(q, q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
-	e.Prepare(&b.inner, q, n, c.QDim())
-	projected := b.normed
-	x.mul(projected, l.o, &b.inner)
-	if l.attnPostNorm != nil {
-		e.RMSNorm(projected, projected, l.attnPostNorm, n, c.Hidden, eps)
+}
+
+// add adds a · tᵀ to the residual. Where no norm comes between, some columns are
+// computed and added at a time: those of a long pass would otherwise leave a core's
+// caches and come back.
+func (x *Executor) add(s *state, t *tensor, a *kernel.Acts, postNorm []float32) {
+	e, b, n, h := x.engine, &x.buf, s.n, x.config.Hidden
+	if postNorm != nil {
+		b.added = grow(b.added, n*h)
+		x.mul(b.added, t, a)
+		e.RMSNorm(b.added, b.added, postNorm, n, h, float32(x.config.NormEps))
+		e.Add(s.hidden, h, b.added, n, h)
+		return
 	}
-	e.Add(s.hidden, projected)
+	for first, most := 0, e.Band(n); first < h; first += most {
+		count := min(most, h-first)
+		b.added = grow(b.added, n*count)
+		b.jobs = t.jobs(b.jobs[:0], b.added, first, count)
+		e.MatMulMany(b.jobs, a)
+		e.Add(s.hidden[first:], h, b.added, n, count)
+	}
 }
 
 // normFFN readies the FFN's input.
 func (x *Executor) normFFN(l *layer, s *state) {
-	b, h := &x.buf, x.config.Hidden
-	b.normed = grow(b.normed, s.n*h)
-	x.engine.RMSNorm(b.normed, s.hidden, l.ffnNorm, s.n, h, float32(x.config.NormEps))
-	x.engine.Prepare(&b.input, b.normed, s.n, h)
-	s.normed = b.normed
+	b := &x.buf
+	handsOn := !l.part.Ends
+	x.engine.PrepareNorm(&b.input, s.hidden, l.ffnNorm, s.n, x.config.Hidden, float32(x.config.NormEps), l.ffnFloats || handsOn)
+	s.normed = b.input.Floats()
 }
 
 // feedForward adds a dense FFN, or the shared experts, to the residual. Gates
 // and ups are computed some columns at a time.
 func (x *Executor) feedForward(l *layer, s *state) {
-	e, b, n, h := x.engine, &x.buf, s.n, x.config.Hidden
+	e, b, n := x.engine, &x.buf, s.n
 	width := l.gateUp.rows / 2
 	e.Room(&b.inner, n, width, l.down.floats())
 	for first, most := 0, e.Band(n); first < width; first += most {
@@ -206,13 +241,7 @@ func (x *Executor) feedForward(l *layer, s *state) {
 		e.MatMulMany(b.jobs, &b.input)
 		e.SwiGLU(&b.inner, first, b.scratch)
 	}
-	b.scratch = grow(b.scratch, n*h)
-	projected := b.scratch
-	x.mul(projected, l.down, &b.inner)
-	if l.ffnPostNorm != nil {
-		e.RMSNorm(projected, projected, l.ffnPostNorm, n, h, float32(x.config.NormEps))
-	}
-	e.Add(s.hidden, projected)
+	x.add(s, l.down, &b.inner, l.ffnPostNorm)
 }
 
 // finish hands the residual on, or turns the wanted rows into logits.

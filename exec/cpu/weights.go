@@ -46,9 +46,9 @@ func (t *tensor) jobs(list []kernel.Job, y []float32, first, count int) []kernel
 	return list
 }
 
-// floats tells whether products with t read activations as floats.
+// floats tells whether products with t, if there is one, read activations as floats.
 func (t *tensor) floats() bool {
-	return slices.ContainsFunc(t.parts, func(m quant.Matrix) bool { return !m.Type.Quantised() })
+	return t != nil && slices.ContainsFunc(t.parts, func(m quant.Matrix) bool { return !m.Type.Quantised() })
 }
 
 // layer is what a span holds of one layer, and its KV caches by slot.
@@ -63,6 +63,7 @@ type layer struct {
 	router                                       *tensor
 	routerBias                                   []float32
 	experts                                      []expertGroup
+	attnFloats, ffnFloats                        bool // whether a product behind the norm reads floats
 }
 
 // An expertGroup is consecutive experts that lie together.
@@ -112,7 +113,11 @@ func loadWeights(ctx context.Context, config *model.Config, span model.Span, src
 		}
 	}
 	for _, part := range config.Parts(span) {
-		w.layers = append(w.layers, r.layer(config, part))
+		l := r.layer(config, part)
+		l.attnFloats = l.q.floats() || l.k.floats() || l.v.floats()
+		l.ffnFloats = l.router.floats() || l.gateUp.floats() ||
+			slices.ContainsFunc(l.experts, func(g expertGroup) bool { return !g.gateUp.Type.Quantised() })
+		w.layers = append(w.layers, l)
 	}
 	return w, r.err
 }

@@ -58,29 +58,43 @@ func (v *Variant) quantiseRow(blocks []Block, x []float32) {
 // until the last product with a.
 func (e *Engine) Prepare(a *Acts, x []float32, n, cols int) {
 	a.x = x[:n*cols]
-	e.roomForBlocks(a, n, cols, n <= lineRows)
-	switch {
-	case len(a.arranged) > 0:
-		e.eachRow(rowsArgs{op: opArrange, arranged: a.arranged, x: a.x, dim: cols}, n)
-	case len(a.blocks) > 0:
-		e.eachRow(rowsArgs{op: opQuantise, blocks: a.blocks, pitch: a.pitch, x: a.x, dim: cols}, n)
-		for r := 0; r < n && len(a.lines) > 0; r++ {
-			setLine(a.lines[r*lineBytes(a.pitch):], a.blocks[r*a.pitch:(r+1)*a.pitch])
-		}
+	if e.roomForBlocks(a, n, cols, n <= lineRows); e.quantises(cols) {
+		e.eachRow(rowsArgs{op: opPrepare, acts: a, x: x, dim: cols}, n)
 	}
 }
+
+// PrepareNorm readies RMSNorm(x) with weights w for products: n rows of cols.
+// They are kept as floats too where a product with float weights reads them.
+func (e *Engine) PrepareNorm(a *Acts, x, w []float32, n, cols int, eps float32, floats bool) {
+	e.roomForFloats(a, n, cols, floats || !e.quantises(cols))
+	e.roomForBlocks(a, n, cols, n <= lineRows)
+	e.eachRow(rowsArgs{op: opPrepareNorm, acts: a, x: x, w: w, dim: cols, eps: eps}, n)
+}
+
+// prepareNorm is PrepareNorm for row r.
+func (e *Engine) prepareNorm(s *scratch, a *Acts, r int, x, w []float32, eps float32) {
+	y := a.floats(s, r, 0, len(x))
+	e.k.rmsNorm(y, x, w, eps)
+	e.k.keep(a, r, 0, y)
+}
+
+// Floats are the rows as floats, n × cols; nil where they are not kept.
+func (a *Acts) Floats() []float32 { return a.x }
 
 // Room readies a for n rows of cols activations that SwiGLU computes. They are
 // kept as floats too where a product with float weights reads them.
 func (e *Engine) Room(a *Acts, n, cols int, floats bool) { e.room(a, n, cols, floats, n <= lineRows) }
 
 func (e *Engine) room(a *Acts, n, cols int, floats, lines bool) {
-	a.x = nil
-	if floats || !e.quantises(cols) || e.k.Planar != nil {
+	e.roomForFloats(a, n, cols, floats || !e.quantises(cols) || e.k.Planar != nil)
+	e.roomForBlocks(a, n, cols, lines)
+}
+
+func (e *Engine) roomForFloats(a *Acts, n, cols int, wanted bool) {
+	if a.x = nil; wanted {
 		a.own = aligned(a.own, n*cols)
 		a.x = a.own
 	}
-	e.roomForBlocks(a, n, cols, lines)
 }
 
 // roomForBlocks readies a for n rows as most products read them; lines: as those of
@@ -124,25 +138,37 @@ func (e *Engine) SwiGLU(a *Acts, first int, gu []float32) {
 
 // swiGLU is SwiGLU for row r.
 func (e *Engine) swiGLU(s *scratch, a *Acts, r, first int, gu []float32) {
-	width := len(gu) / 2
-	var x []float32
-	if a.x != nil {
-		x = a.x[r*a.Cols+first:][:width]
-	} else {
-		s.values = aligned(s.values, width)
-		x = s.values
-	}
+	x := a.floats(s, r, first, len(gu)/2)
 	e.k.swiGLU(x, gu)
-	last := first+width == a.Cols
+	e.k.keep(a, r, first, x)
+}
+
+// floats is room for columns first.. of row r, count of them: their place, or scratch
+// where floats are not kept.
+func (a *Acts) floats(s *scratch, r, first, count int) []float32 {
+	if a.x != nil {
+		return a.x[r*a.Cols+first:][:count]
+	}
+	s.values = aligned(s.values, count)
+	return s.values
+}
+
+// keep readies columns first.. of row r, which are x, for products. A row's last
+// columns come last.
+func (v *Variant) keep(a *Acts, r, first int, x []float32) {
+	last := first+len(x) == a.Cols
 	switch {
 	case len(a.blocks) > 0:
 		blocks := a.blocks[r*a.pitch : (r+1)*a.pitch]
-		e.k.quantiseRow(blocks[first/quant.BlockSize:], x)
+		v.quantiseRow(blocks[first/quant.BlockSize:], x)
 		if last && len(a.lines) > 0 {
 			setLine(a.lines[r*lineBytes(a.pitch):], blocks)
 		}
 	case len(a.arranged) > 0 && last:
-		e.k.arrange(a.arranged, r, a.x[r*a.Cols:(r+1)*a.Cols])
+		if first > 0 {
+			x = a.x[r*a.Cols : (r+1)*a.Cols]
+		}
+		v.arrange(a.arranged, r, x)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 
 // What each row of a pass can undergo by itself.
 const (
-	opQuantise = iota
-	opArrange
+	opPrepare = iota
+	opPrepareNorm
 	opNorm
 	opRope
 	opSwiGLU
@@ -19,18 +19,16 @@ const (
 )
 
 type rowsArgs struct {
-	op       int
-	y, x, w  []float32
-	acts     *Acts
-	first    int
-	dim      int
-	eps      float32
-	blocks   []Block
-	pitch    int
-	arranged []byte
-	heads    int
-	rope     *Rope
-	pos      []int32
+	op      int
+	y, x, w []float32
+	acts    *Acts
+	first   int
+	dim     int
+	pitch   int // numbers from row to row of y
+	eps     float32
+	heads   int
+	rope    *Rope
+	pos     []int32
 }
 
 // rowsTask runs one operation over rows, some rows at a time.
@@ -72,10 +70,10 @@ func (t *rowsTask) span(thread, from, to int) {
 	k, dim := t.e.k, t.dim
 	for i := from; i < to; i++ {
 		switch t.op {
-		case opQuantise:
-			k.quantiseRow(t.blocks[i*t.pitch:(i+1)*t.pitch], t.x[i*dim:(i+1)*dim])
-		case opArrange:
-			k.arrange(t.arranged, i, t.x[i*dim:(i+1)*dim])
+		case opPrepare:
+			k.keep(t.acts, i, 0, t.x[i*dim:(i+1)*dim])
+		case opPrepareNorm:
+			t.e.prepareNorm(&t.e.local[thread], t.acts, i, t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opNorm:
 			k.rmsNorm(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opRope:
@@ -83,7 +81,7 @@ func (t *rowsTask) span(thread, from, to int) {
 		case opSwiGLU:
 			t.e.swiGLU(&t.e.local[thread], t.acts, i, t.first, t.x[2*i*dim:2*(i+1)*dim])
 		case opAdd:
-			k.add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
+			k.add(t.y[i*t.pitch:][:dim], t.x[i*dim:(i+1)*dim])
 		case opBias:
 			k.add(t.y[i*dim:(i+1)*dim], t.x[:dim])
 		case opRound:
@@ -132,12 +130,10 @@ func (v *Variant) swiGLU(y, gu []float32) {
 	}
 }
 
-// Add computes y += x.
-func (e *Engine) Add(y, x []float32) {
-	const dim = 1024
-	n := len(y) / dim
-	e.eachRow(rowsArgs{op: opAdd, y: y, x: x, dim: dim}, n)
-	e.k.add(y[n*dim:], x[n*dim:])
+// Add adds n rows of dim numbers, x, to as many of y, whose rows begin pitch numbers
+// apart.
+func (e *Engine) Add(y []float32, pitch int, x []float32, n, dim int) {
+	e.eachRow(rowsArgs{op: opAdd, y: y, pitch: pitch, x: x, dim: dim}, n)
 }
 
 // AddBias adds b to each of n rows of dim.

@@ -106,6 +106,34 @@ func TestSwiGLUInBands(t *testing.T) {
 	}
 }
 
+// A norm in one go with what products read gives the bits that both give, whether
+// floats are kept or not.
+func TestPrepareNorm(t *testing.T) {
+	for _, exact := range []bool{false, true} {
+		RunVariants(t, Options{Threads: 2, Exact: exact}, func(t *testing.T, e *Engine) {
+			r := rand.New(rand.NewPCG(2, 3))
+			for _, n := range []int{1, 2, 30} {
+				for _, cols := range []int{32, 96, 992, 1024} {
+					x, norm, w := random(r, n*cols), random(r, cols), randomMatrix(t, r, quant.Q4_1, 40, cols)
+					normed := make([]float32, n*cols)
+					e.RMSNorm(normed, x, norm, n, cols, 1e-5)
+					product := func(w quant.Matrix, a *Acts) []float32 { y := make([]float32, n*w.Rows); e.MatMul(y, w, a); return y }
+					var apart, blocks, both Acts
+					e.Prepare(&apart, normed, n, cols)
+					e.PrepareNorm(&blocks, x, norm, n, cols, 1e-5, false)
+					e.PrepareNorm(&both, x, norm, n, cols, 1e-5, true)
+					require.Equal(t, exact, blocks.Floats() != nil)
+					require.Equal(t, normed, both.Floats())
+					require.Equal(t, product(w, &apart), product(w, &blocks))
+					require.Equal(t, product(w, &apart), product(w, &both))
+					float := randomMatrix(t, r, quant.F16, 40, cols)
+					require.Equal(t, product(float, &apart), product(float, &both))
+				}
+			}
+		})
+	}
+}
+
 func TestExpSumAndMax(t *testing.T) {
 	RunVariants(t, Options{Threads: 1}, func(t *testing.T, e *Engine) {
 		r := rand.New(rand.NewPCG(3, 1))
@@ -190,7 +218,13 @@ func TestAddAndRound(t *testing.T) {
 		for i := range want {
 			want[i] = float32(y[i]+x[i]) + b[i%dim]
 		}
-		e.Add(y, x)
+		const some = 500
+		first, rest := make([]float32, 0, n*some), make([]float32, 0, n*(dim-some))
+		for i := range n {
+			first, rest = append(first, x[i*dim:][:some]...), append(rest, x[i*dim:][some:dim]...)
+		}
+		e.Add(y, dim, first, n, some)
+		e.Add(y[some:], dim, rest, n, dim-some)
 		e.AddBias(y, b, n, dim)
 		require.Equal(t, want, y)
 		for i := range n {
