@@ -192,6 +192,7 @@ func runLocal(ctx context.Context, src shard.Source, o Options, r *Result) ([]sa
 	defer engine.Close()
 	r.Machine = fmt.Sprintf("%s/%s %s", runtime.GOOS, runtime.GOARCH, engine.Variant())
 	plan := exec.SlotPlan{Slots: 1, Positions: max(o.Prompt, o.Depth) + o.Gen + 1, KV: o.KV, Round: !o.Exact}
+	src.Manifest().DropText() // of text there is none here
 	start := time.Now()
 	runner, err := local.Open(ctx, src, engine, plan, nil)
 	if err != nil {

@@ -10,11 +10,11 @@ package cpu
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/model"
 	"github.com/potluck-llm/potluck/quant"
 	"github.com/potluck-llm/potluck/shard"
@@ -72,6 +72,7 @@ func (x *Executor) Load(ctx context.Context, span model.Span, slots exec.SlotPla
 	if err != nil {
 		return err
 	}
+	_ = x.Close() // what was loaded before
 	x.config, x.span, x.plan = config, span, slots
 	x.slots = exec.NewSlots(slots.Slots)
 	x.rope = kernel.NewRope(config.RoPE)
@@ -82,7 +83,7 @@ func (x *Executor) Load(ctx context.Context, span model.Span, slots exec.SlotPla
 			l.caches = make([]*kernel.Cache, slots.Slots)
 		}
 	}
-	debug.FreeOSMemory() // what loading left behind: passes make too little garbage to have it collected soon
+	memory.Settle() // passes make too little garbage to have it collected soon
 	return nil
 }
 
@@ -125,9 +126,7 @@ func (x *Executor) Trim(slot, length int) {
 		return
 	}
 	for _, l := range x.layers {
-		if l.part.Begins {
-			l.caches[slot] = nil
-		}
+		l.free(slot)
 	}
 }
 
@@ -144,9 +143,14 @@ func (x *Executor) Stats() exec.Stats {
 	return stats
 }
 
-// Close drops the weights. The engine stays.
+// Close drops the weights and frees what passes need. The engine stays.
 func (x *Executor) Close() error {
+	for _, l := range x.layers {
+		for slot := range l.caches {
+			l.free(slot)
+		}
+	}
+	x.buf.free()
 	x.config, x.slots, x.layers, x.embed, x.head, x.mtp = nil, nil, nil, nil, nil, nil
-	x.buf = buffers{}
 	return nil
 }

@@ -5,14 +5,15 @@ import (
 
 	"github.com/potluck-llm/potluck/exec"
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/internal/memory"
 )
 
 // buffers are reused from pass to pass: a decode step allocates nothing. What is
 // not needed at the same time shares memory.
 type buffers struct {
-	embedded     []float32
-	scratch      []float32 // q, k and v; router's logits; gates and ups
-	added        []float32 // what attention or the FFN adds
+	embedded     memory.Buffer[float32]
+	scratch      memory.Buffer[float32] // q, k and v; router's logits; gates and ups
+	added        memory.Buffer[float32] // what attention or the FFN adds, where a norm comes between
 	chosen       []int32
 	weights      []float32
 	pos          []int32
@@ -20,6 +21,15 @@ type buffers struct {
 	input, inner kernel.Acts
 	jobs         []kernel.Job
 	router       routerScratch
+}
+
+func (b *buffers) free() {
+	b.embedded.Free()
+	b.scratch.Free()
+	b.added.Free()
+	b.input.Free()
+	b.inner.Free()
+	*b = buffers{}
 }
 
 // state is a pass on its way through the layers. Its slices are out's or the
@@ -46,8 +56,7 @@ func (x *Executor) begin(in *exec.Pass) *state {
 	b, h := &x.buf, x.config.Hidden
 	n := len(in.Rows)
 	s := &state{rows: in.Rows, n: n}
-	b.embedded = grow(b.embedded, n*h)
-	s.hidden = b.embedded
+	s.hidden = b.embedded.Room(n * h)
 	b.pos, b.caches = grow(b.pos, n), grow(b.caches, n)
 	for i, r := range in.Rows {
 		b.pos[i] = r.Pos
@@ -83,14 +92,14 @@ func (x *Executor) lookup(dst []float32, tokens []int32) {
 func (x *Executor) beginMTP(in *exec.Pass, s *state) {
 	e, b, h, n := x.engine, &x.buf, x.config.Hidden, s.n
 	eps := float32(x.config.NormEps)
-	b.scratch = grow(b.scratch, 2*n*h)
+	pairs := b.scratch.Room(2 * n * h)
 	for i := range n {
-		embedded, state := b.scratch[2*i*h:][:h], b.scratch[(2*i+1)*h:][:h]
+		embedded, state := pairs[2*i*h:][:h], pairs[(2*i+1)*h:][:h]
 		x.lookup(embedded, in.Tokens[i:i+1])
 		e.RMSNorm(embedded, embedded, x.mtp.enorm, 1, h, eps)
 		e.RMSNorm(state, in.Hidden[i*h:(i+1)*h], x.mtp.hnorm, 1, h, eps)
 	}
-	e.Prepare(&b.input, b.scratch, n, 2*h)
+	e.Prepare(&b.input, pairs, n, 2*h)
 	x.mul(s.hidden, x.mtp.ehProj, &b.input)
 }
 
@@ -126,98 +135,98 @@ func (x *Executor) runLayer(l *layer, s *state) {
 const expectRows = 8
 
 // expect asks for the memory that the rows' keys will go to.
-func (x *Executor) expect(l *layer, s *state) {
+func (x *Executor) expect(s *state) {
 	if s.n > expectRows {
 		return
 	}
-	for _, r := range s.rows {
-		if c := l.caches[r.Slot]; c != nil {
-			x.engine.Expect(c, int(r.Pos))
-		}
+	for i, r := range s.rows {
+		x.engine.Expect(x.buf.caches[i], int(r.Pos))
 	}
 }
 
-// apartRows is from how many rows on q is computed after k and v, in the memory that
-// they leave: fewer are better off with one barrier for all three.
-const apartRows = 64
-
-// attend adds the attention to the residual.
+// attend adds the attention to the residual. Queries, keys and values are computed some
+// heads at a time.
 func (x *Executor) attend(l *layer, s *state) {
 	c, e, b, n := x.config, x.engine, &x.buf, s.n
-	x.expect(l, s)
+	x.cachesOf(l, s)
+	x.expect(s)
 	e.PrepareNorm(&b.input, s.hidden, l.attnNorm, n, c.Hidden, float32(c.NormEps), l.attnFloats)
-	queries, keys := n*c.QDim(), n*c.KVDim()
-	if n < apartRows {
-		b.scratch = grow(b.scratch, queries+2*keys)
-		q, k, v := b.scratch[:queries], b.scratch[queries:][:keys], b.scratch[queries+keys:]
-		b.jobs = l.v.jobs(l.k.jobs(l.q.jobs(b.jobs[:0], q, 0, l.q.rows), k, 0, l.k.rows), v, 0, l.v.rows)
-		e.MatMulMany(b.jobs, &b.input)
-		x.store(l, s, k, v)
-	} else {
-		b.scratch = grow(b.scratch, max(queries, 2*keys))
-		k, v := b.scratch[:keys], b.scratch[keys:2*keys]
-		b.jobs = l.v.jobs(l.k.jobs(b.jobs[:0], k, 0, l.k.rows), v, 0, l.v.rows)
-		e.MatMulMany(b.jobs, &b.input)
-		x.store(l, s, k, v)
-		x.mul(b.scratch[:queries], l.q, &b.input)
+	queries := c.QDim() / c.KVHeads // of a KV head
+	most := e.HeadBand(n, c.KVHeads, queries+2*c.HeadDim, queries)
+	if most < c.KVHeads {
+		e.Room(&b.inner, n, c.QDim(), l.o.floats())
 	}
-	q := b.scratch[:queries]
-	x.turn(q, l.qBias, l.qNorm, c.Heads, s)
-	e.Attend(q, q, b.caches, b.pos, c.Heads, float32(1/math.Sqrt(float64(c.HeadDim))))
-	e.Prepare(&b.inner, q, n, c.QDim())
+	for first := 0; first < c.KVHeads; first += most {
+		count := min(most, c.KVHeads-first)
+		out := x.attendHeads(l, s, first, count)
+		if most < c.KVHeads {
+			e.PrepareColumns(&b.inner, first*queries, out)
+		} else {
+			e.Prepare(&b.inner, out, n, c.QDim())
+		}
+	}
 	x.add(s, l.o, &b.inner, l.attnPostNorm)
 }
 
-// turn readies queries or keys of some heads: bias, norm and rotation.
-func (x *Executor) turn(y, bias, norm []float32, heads int, s *state) {
-	c, e := x.config, x.engine
-	if bias != nil {
-		e.AddBias(y, bias, s.n, heads*c.HeadDim)
-	}
-	if norm != nil {
-		e.RMSNormHeads(y, norm, s.n, heads, c.HeadDim, float32(c.NormEps))
-	}
-	e.Rope(y, s.n, heads, c.HeadDim, x.rope, x.buf.pos)
-}
-
-// store puts the rows' keys and values into their caches.
-func (x *Executor) store(l *layer, s *state, k, v []float32) {
-	c, e, b := x.config, x.engine, &x.buf
-	x.turn(k, l.kBias, l.kNorm, c.KVHeads, s)
-	if l.vBias != nil {
-		e.AddBias(v, l.vBias, s.n, c.KVDim())
-	}
-	dim := c.KVDim()
+// cachesOf finds the rows' caches.
+func (x *Executor) cachesOf(l *layer, s *state) {
+	c := x.config
 	for i, r := range s.rows {
-		cache := l.caches[r.Slot]
-		if cache == nil {
-			cache = kernel.NewCache(x.plan.KV, x.plan.Positions, c.KVHeads, c.HeadDim)
-			l.caches[r.Slot] = cache
+		if l.caches[r.Slot] == nil {
+			l.caches[r.Slot] = kernel.NewCache(x.plan.KV, x.plan.Positions, c.KVHeads, c.HeadDim)
 		}
-		e.Store(cache, int(r.Pos), k[i*dim:(i+1)*dim], v[i*dim:(i+1)*dim])
-		b.caches[i] = cache
+		x.buf.caches[i] = l.caches[r.Slot]
 	}
 }
 
-// add adds a · tᵀ to the residual. Where no norm comes between, some columns are
-// computed and added at a time: those of a long pass would otherwise leave a core's
-// caches and come back.
-func (x *Executor) add(s *state, t *tensor, a *kernel.Acts, postNorm []float32) {
+// attendHeads computes the attention of KV heads first.., count of them, and of the
+// queries that share them: n × these queries, valid until scratch is used again.
+func (x *Executor) attendHeads(l *layer, s *state, first, count int) []float32 {
+	c, e, b, n := x.config, x.engine, &x.buf, s.n
+	dim := count * c.HeadDim
+	heads := kernel.Heads{Query: c.Heads / c.KVHeads * count, First: first, KV: count}
+	queries := heads.Query * c.HeadDim
+	room := b.scratch.Room(n * (queries + 2*dim))
+	q, k, v := room[:n*queries], room[n*queries:][:n*dim], room[n*(queries+dim):]
+	qFirst, kvFirst := first*queries/count, first*c.HeadDim
+	b.jobs = l.q.jobs(b.jobs[:0], q, qFirst, queries)
+	b.jobs = l.k.jobs(b.jobs, k, kvFirst, dim)
+	b.jobs = l.v.jobs(b.jobs, v, kvFirst, dim)
+	e.MatMulMany(b.jobs, &b.input)
+	if l.qBias != nil {
+		e.AddBias(q, l.qBias[qFirst:], n, queries)
+		e.AddBias(k, l.kBias[kvFirst:], n, dim)
+		e.AddBias(v, l.vBias[kvFirst:], n, dim)
+	}
+	if l.qNorm != nil {
+		eps := float32(c.NormEps)
+		e.RMSNormHeads(q, l.qNorm, n, heads.Query, c.HeadDim, eps)
+		e.RMSNormHeads(k, l.kNorm, n, count, c.HeadDim, eps)
+	}
+	e.Rope(q, n, heads.Query, c.HeadDim, x.rope, b.pos)
+	e.Rope(k, n, count, c.HeadDim, x.rope, b.pos)
+	for i, r := range s.rows {
+		e.Store(b.caches[i], int(r.Pos), first, k[i*dim:(i+1)*dim], v[i*dim:(i+1)*dim])
+	}
+	e.Attend(q, q, b.caches, b.pos, heads, float32(1/math.Sqrt(float64(c.HeadDim))))
+	return q
+}
+
+// add adds a · tᵀ, behind a norm if there is one, to the residual.
+func (x *Executor) add(s *state, t *tensor, a *kernel.Acts, norm []float32) {
 	e, b, n, h := x.engine, &x.buf, s.n, x.config.Hidden
-	if postNorm != nil {
-		b.added = grow(b.added, n*h)
-		x.mul(b.added, t, a)
-		e.RMSNorm(b.added, b.added, postNorm, n, h, float32(x.config.NormEps))
-		e.Add(s.hidden, h, b.added, n, h)
+	if norm == nil {
+		b.jobs = t.jobs(b.jobs[:0], s.hidden, 0, h)
+		for i := range b.jobs {
+			b.jobs[i].Add = true
+		}
+		e.MatMulMany(b.jobs, a)
 		return
 	}
-	for first, most := 0, e.Band(n); first < h; first += most {
-		count := min(most, h-first)
-		b.added = grow(b.added, n*count)
-		b.jobs = t.jobs(b.jobs[:0], b.added, first, count)
-		e.MatMulMany(b.jobs, a)
-		e.Add(s.hidden[first:], h, b.added, n, count)
-	}
+	added := b.added.Room(n * h)
+	x.mul(added, t, a)
+	e.RMSNorm(added, added, norm, n, h, float32(x.config.NormEps))
+	e.Add(s.hidden, added)
 }
 
 // normFFN readies the FFN's input.
@@ -236,10 +245,10 @@ func (x *Executor) feedForward(l *layer, s *state) {
 	e.Room(&b.inner, n, width, l.down.floats())
 	for first, most := 0, e.Band(n); first < width; first += most {
 		pairs := min(most, width-first)
-		b.scratch = grow(b.scratch, n*2*pairs)
-		b.jobs = l.gateUp.jobs(b.jobs[:0], b.scratch, 2*first, 2*pairs)
+		gu := b.scratch.Room(n * 2 * pairs)
+		b.jobs = l.gateUp.jobs(b.jobs[:0], gu, 2*first, 2*pairs)
 		e.MatMulMany(b.jobs, &b.input)
-		e.SwiGLU(&b.inner, first, b.scratch)
+		e.SwiGLU(&b.inner, first, gu)
 	}
 	x.add(s, l.down, &b.inner, l.ffnPostNorm)
 }

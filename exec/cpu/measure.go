@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/potluck-llm/potluck/exec/cpu/kernel"
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -13,7 +14,9 @@ import (
 func Measure(e *kernel.Engine, limit time.Duration) (readGBs, layerMs float64) {
 	const cols = 2048
 	rows := 32 << 10 // 38 MB
-	weights := make([]byte, quant.Q4_0.Bytes(rows, cols))
+	var room memory.Buffer[byte]
+	defer room.Free()
+	weights := room.Room(int(quant.Q4_0.Bytes(rows, cols)))
 	for i := range weights {
 		weights[i] = byte(i*7) & 0x3b // small f16 scales, any nibbles
 	}

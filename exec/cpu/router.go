@@ -16,11 +16,11 @@ type routerScratch struct {
 // route chooses each row's experts and their weights.
 func (x *Executor) route(l *layer, s *state) {
 	b, m := &x.buf, x.config.MoE
-	b.scratch = grow(b.scratch, s.n*m.Experts)
-	x.mul(b.scratch, l.router, &b.input)
+	logits := b.scratch.Room(s.n * m.Experts)
+	x.mul(logits, l.router, &b.input)
 	b.chosen, b.weights = grow(b.chosen, s.n*m.PerToken), grow(b.weights, s.n*m.PerToken)
 	for i := range s.n {
-		b.router.choose(m, b.scratch[i*m.Experts:(i+1)*m.Experts], l.routerBias,
+		b.router.choose(m, logits[i*m.Experts:(i+1)*m.Experts], l.routerBias,
 			b.chosen[i*m.PerToken:(i+1)*m.PerToken], b.weights[i*m.PerToken:(i+1)*m.PerToken])
 	}
 	s.chosen, s.weights = b.chosen, b.weights

@@ -66,6 +66,14 @@ type layer struct {
 	attnFloats, ffnFloats                        bool // whether a product behind the norm reads floats
 }
 
+// free empties a slot's cache.
+func (l *layer) free(slot int) {
+	if slot < len(l.caches) && l.caches[slot] != nil {
+		l.caches[slot].Free()
+		l.caches[slot] = nil
+	}
+}
+
 // An expertGroup is consecutive experts that lie together.
 type expertGroup struct {
 	first, count int

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -18,16 +19,28 @@ type Block struct {
 const blockBytes = 56
 
 // Acts are rows of activations in the forms that products read. The zero value
-// is ready; Prepare, or Room and SwiGLU, fill it and reuse its memory.
+// is ready; Prepare, PrepareNorm, or Room and SwiGLU, fill it and reuse its memory,
+// which Free gives back.
 type Acts struct {
 	N, Cols int
 
 	x        []float32 // N × Cols, the caller's or own; nil where no product reads it
-	own      []float32
-	blocks   []Block // N × pitch
-	pitch    int     // blocks from row to row
-	lines    []byte  // N lines, where rows are few and the variant takes them
-	arranged []byte  // instead of blocks, where the variant arranges them: N rows
+	blocks   []Block   // N × pitch
+	pitch    int       // blocks from row to row
+	lines    []byte    // N lines, where rows are few and the variant takes them
+	arranged []byte    // instead of blocks, where the variant arranges them: N rows
+
+	own        memory.Buffer[float32]
+	ownBlocks  memory.Buffer[Block]
+	ownArrange memory.Buffer[byte]
+}
+
+// Free gives the memory back. a is then empty.
+func (a *Acts) Free() {
+	a.own.Free()
+	a.ownBlocks.Free()
+	a.ownArrange.Free()
+	*a = Acts{}
 }
 
 // arrangedBytes are those of a row of cols activations.
@@ -44,14 +57,6 @@ func (v *Variant) arrange(rows []byte, r int, x []float32) {
 func blockPitch(cols int) int {
 	pitch := cols / quant.BlockSize
 	return pitch + (12-pitch%8)%8
-}
-
-// quantiseRow turns x into blocks and clears those that fill the last group: a
-// product takes whole groups.
-func (v *Variant) quantiseRow(blocks []Block, x []float32) {
-	n := len(x) / quant.BlockSize
-	v.Quantise(&blocks[0], &x[0], n)
-	clear(blocks[n : ceilDiv(n, unpackGroup)*unpackGroup])
 }
 
 // Prepare readies n rows of cols activations for products. x must stay as it is
@@ -78,6 +83,14 @@ func (e *Engine) prepareNorm(s *scratch, a *Acts, r int, x, w []float32, eps flo
 	e.k.keep(a, r, 0, y)
 }
 
+// PrepareColumns readies columns first.. of a's rows, x (n × some columns, whole
+// blocks), for products. Columns come in order, after Room.
+func (e *Engine) PrepareColumns(a *Acts, first int, x []float32) {
+	if a.N > 0 {
+		e.eachRow(rowsArgs{op: opPrepareColumns, acts: a, first: first, x: x, dim: len(x) / a.N}, a.N)
+	}
+}
+
 // Floats are the rows as floats, n × cols; nil where they are not kept.
 func (a *Acts) Floats() []float32 { return a.x }
 
@@ -92,8 +105,7 @@ func (e *Engine) room(a *Acts, n, cols int, floats, lines bool) {
 
 func (e *Engine) roomForFloats(a *Acts, n, cols int, wanted bool) {
 	if a.x = nil; wanted {
-		a.own = aligned(a.own, n*cols)
-		a.x = a.own
+		a.x = a.own.Room(n * cols)
 	}
 }
 
@@ -101,24 +113,24 @@ func (e *Engine) roomForFloats(a *Acts, n, cols int, wanted bool) {
 // few rows do, too.
 func (e *Engine) roomForBlocks(a *Acts, n, cols int, lines bool) {
 	a.N, a.Cols = n, cols
-	a.blocks, a.lines, a.arranged = a.blocks[:0], a.lines[:0], a.arranged[:0]
+	a.blocks, a.lines, a.arranged = nil, a.lines[:0], nil
 	switch {
 	case !e.quantises(cols):
 	case e.k.Planar != nil:
-		a.arranged = aligned(a.arranged, n*e.k.arrangedBytes(cols))
+		a.arranged = a.ownArrange.Room(n * e.k.arrangedBytes(cols))
 	default:
 		a.pitch = blockPitch(cols)
-		a.blocks = aligned(a.blocks, n*a.pitch)
+		a.blocks = a.ownBlocks.Room(n * a.pitch)
 		if lines && e.k.Lines4 != nil {
-			a.lines = aligned(a.lines, n*lineBytes(a.pitch))
+			a.lines = memory.Aligned(a.lines, n*lineBytes(a.pitch))
 		}
 	}
 }
 
-// bandFloats is room for the gates and ups, of a thread, that are computed before
-// they are used: those of a long pass, all at once, would be tens of megabytes,
-// and none of a core's second cache. With less, threads wait for each other.
-const bandFloats = 1 << 18
+// bandFloats is room for what a thread computes before it is used, gates and ups or
+// queries, keys and values: those of a long pass, all at once, would be tens of
+// megabytes, and none of a core's second cache. With less, threads wait for each other.
+const bandFloats = 1 << 17
 
 // bandUnit columns are whole groups of blocks.
 const bandUnit = unpackGroup * quant.BlockSize
@@ -126,6 +138,16 @@ const bandUnit = unpackGroup * quant.BlockSize
 // Band is how many columns of gates and ups of n rows to compute at a time.
 func (e *Engine) Band(n int) int {
 	return max(e.bandFloats/(2*max(n, 1))/bandUnit, 1) * bandUnit
+}
+
+// HeadBand is how many of kvHeads KV heads to compute at a time, with the queries that
+// share each: per numbers a row and KV head, of which queries make columns of the next
+// product.
+func (e *Engine) HeadBand(n, kvHeads, per, queries int) int {
+	if queries%quant.BlockSize != 0 || e.k.Attend != nil { // that computes all at once
+		return kvHeads
+	}
+	return min(max(e.bandFloats/(max(n, 1)*per), 1), kvHeads)
 }
 
 // SwiGLU computes columns first.. of a's rows: silu(gate)·up. gu holds pairs
@@ -149,7 +171,7 @@ func (a *Acts) floats(s *scratch, r, first, count int) []float32 {
 	if a.x != nil {
 		return a.x[r*a.Cols+first:][:count]
 	}
-	s.values = aligned(s.values, count)
+	s.values = memory.Aligned(s.values, count)
 	return s.values
 }
 
@@ -160,8 +182,13 @@ func (v *Variant) keep(a *Acts, r, first int, x []float32) {
 	switch {
 	case len(a.blocks) > 0:
 		blocks := a.blocks[r*a.pitch : (r+1)*a.pitch]
-		v.quantiseRow(blocks[first/quant.BlockSize:], x)
-		if last && len(a.lines) > 0 {
+		v.Quantise(&blocks[first/quant.BlockSize], &x[0], len(x)/quant.BlockSize)
+		if !last {
+			return
+		}
+		n := a.Cols / quant.BlockSize
+		clear(blocks[n : ceilDiv(n, unpackGroup)*unpackGroup]) // a product takes whole groups
+		if len(a.lines) > 0 {
 			setLine(a.lines[r*lineBytes(a.pitch):], blocks)
 		}
 	case len(a.arranged) > 0 && last:

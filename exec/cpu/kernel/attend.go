@@ -4,40 +4,43 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
 // attendTask divides attention into tiles: some consecutive rows of one slot ×
 // the query heads of one KV head, at most Panel queries.
 type attendTask struct {
-	e       *Engine
-	out, q  []float32
-	caches  []*Cache
-	pos     []int32
-	heads   int
-	scale   float32
-	tiles   []tile
-	share   shares
-	kvHeads int
-	whole   Attention // for Variant.Attend
+	e      *Engine
+	out, q []float32
+	caches []*Cache
+	pos    []int32
+	heads  Heads
+	scale  float32
+	tiles  []tile
+	share  shares
+	whole  Attention // for Variant.Attend
 }
+
+// Heads are those of a call: Query heads, in equal groups that each share one of KV
+// heads of the caches, from head First on. Results are the same to the bit for all heads
+// at once and for as many as HeadBand tells.
+type Heads struct{ Query, First, KV int }
 
 // A tile is rows from..to-1, which read the same cache.
 type tile struct{ from, to int }
 
-// Attend computes causal attention: row r of q (n × heads·headDim) reads
-// positions 0..pos[r] of caches[r] and writes row r of out, which may be q. Query
-// heads share KV heads in groups. The softmax is online, a page of positions
+// Attend computes causal attention: row r of q (n × heads.Query·headDim) reads
+// positions 0..pos[r] of caches[r] and writes row r of out, which may be q. The softmax is online, a page of positions
 // after another, in float32; page bounds do not depend on the pass, so neither
 // does a row's result.
-func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads int, scale float32) {
+func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads Heads, scale float32) {
 	if len(caches) == 0 {
 		return
 	}
 	t := &e.attend
 	t.e, t.out, t.q, t.caches, t.pos, t.heads, t.scale = e, out, q, caches, pos, heads, scale
-	t.kvHeads = caches[0].kvHeads
-	rows := max(e.k.Panel/(heads/t.kvHeads), 1)
+	rows := max(e.k.Panel/(heads.Query/heads.KV), 1)
 	t.tiles = t.tiles[:0]
 	work := 0
 	for from := 0; from < len(caches); {
@@ -46,14 +49,14 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 			to++
 		}
 		t.tiles = append(t.tiles, tile{from, to})
-		work += int(pos[to-1]+1) * (to - from) * heads * caches[from].headDim
+		work += int(pos[to-1]+1) * (to - from) * heads.Query * caches[from].headDim
 		from = to
 	}
 	if e.k.Attend != nil && t.together(work) {
 		e.k.Attend(&t.whole)
 		return
 	}
-	n := len(t.tiles) * t.kvHeads
+	n := len(t.tiles) * heads.KV
 	t.share.reset(n, t.e.pool.threads)
 	if n == 1 || work < 4*rowsWork {
 		t.run(0)
@@ -65,11 +68,11 @@ func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads in
 // together readies what Variant.Attend takes and tells whether it can.
 func (t *attendTask) together(work int) bool {
 	d := t.caches[0].headDim
-	if d%16 != 0 {
+	if d%16 != 0 || t.heads.KV != t.caches[0].kvHeads {
 		return false
 	}
 	t.whole = Attention{Out: &t.out[0], Q: &t.q[0], Positions: &t.pos[0], Tiles: t.whole.Tiles[:0],
-		Heads: t.heads, KVHeads: t.kvHeads, HeadDim: d, Scale: t.scale, Work: work}
+		Heads: t.heads.Query, KVHeads: t.heads.KV, HeadDim: d, Scale: t.scale, Work: work}
 	for _, tl := range t.tiles {
 		c := t.caches[tl.from]
 		if c.t != quant.F16 {
@@ -88,27 +91,27 @@ func (t *attendTask) run(thread int) {
 			return
 		}
 		// The last rows of a prompt read most: they go first.
-		tile, kv := t.tiles[len(t.tiles)-1-u/t.kvHeads], u%t.kvHeads
-		group := t.heads / t.kvHeads
+		tile, kv := t.tiles[len(t.tiles)-1-u/t.heads.KV], u%t.heads.KV
+		group := t.heads.Query / t.heads.KV
 		for g := 0; g < group; g += t.e.k.Panel {
-			t.attend(s, tile, kv, kv*group+g, min(group-g, t.e.k.Panel))
+			t.attend(s, tile, t.heads.First+kv, kv*group+g, min(group-g, t.e.k.Panel))
 		}
 	}
 }
 
-// attend computes heads first..first+heads-1 of a tile's rows.
+// attend computes queries first..first+heads-1 of a tile's rows, which read KV head kv.
 func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	cache := t.caches[tl.from]
 	k, d, n := t.e.k, cache.headDim, (tl.to-tl.from)*heads
-	s.queries = aligned(s.queries, 2*n*d)
-	s.scores = aligned(s.scores, n*pagePositions)
-	s.values = aligned(s.values, pagePositions*d)
-	s.state = aligned(s.state, 2*n)
+	s.queries = memory.Aligned(s.queries, 2*n*d)
+	s.scores = memory.Aligned(s.scores, n*pagePositions)
+	s.values = memory.Aligned(s.values, pagePositions*d)
+	s.state = memory.Aligned(s.state, 2*n)
 	queries, sums := s.queries[:n*d], s.queries[n*d:2*n*d]
 	largest, total := s.state[:n], s.state[n:2*n]
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
-		from := t.q[(row*t.heads+head)*d:][:d]
+		from := t.q[(row*t.heads.Query+head)*d:][:d]
 		for j, v := range from {
 			queries[i*d+j] = v * t.scale
 		}
@@ -134,7 +137,7 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
-		to, inverse := t.out[(row*t.heads+head)*d:][:d], 1/total[i]
+		to, inverse := t.out[(row*t.heads.Query+head)*d:][:d], 1/total[i]
 		for j, v := range sums[i*d : (i+1)*d] {
 			to[j] = v * inverse
 		}

@@ -24,7 +24,9 @@ func newWorld(e *Engine, r *rand.Rand, t quant.Type, lengths []int, kvHeads, hea
 		w.k, w.v = append(w.k, nil), append(w.v, nil)
 		for pos := range n {
 			k, v := random(r, kvHeads*headDim), random(r, kvHeads*headDim)
-			e.Store(c, pos, k, v)
+			some := kvHeads / 2 * headDim
+			e.Store(c, pos, 0, k[:some], v[:some])
+			e.Store(c, pos, kvHeads/2, k[some:], v[some:])
 			w.k[i], w.v[i] = append(w.k[i], stored(t, k)), append(w.v[i], stored(t, v))
 		}
 		w.caches = append(w.caches, c)
@@ -100,13 +102,27 @@ func TestAttend(t *testing.T) {
 				dim := shape.heads * shape.headDim
 				q, out := random(r, len(seqs)*dim), make([]float32, len(seqs)*dim)
 				scale := 1 / math.Sqrt(float64(shape.headDim))
-				e.Attend(out, q, caches, pos, shape.heads, float32(scale))
+				all := Heads{Query: shape.heads, KV: shape.kvHeads}
+				e.Attend(out, q, caches, pos, all, float32(scale))
 				alone := make([]float32, dim)
 				for i, s := range seqs {
 					row := q[i*dim : (i+1)*dim]
 					requireClose(t, w.want(row, int(s), int(pos[i]), shape.heads, scale), out[i*dim:(i+1)*dim], 1e-5, 1e-5)
-					e.Attend(alone, row, caches[i:i+1], pos[i:i+1], shape.heads, float32(scale))
+					e.Attend(alone, row, caches[i:i+1], pos[i:i+1], all, float32(scale))
 					require.Equal(t, alone, out[i*dim:(i+1)*dim], "%v %v: row %d alone and in a pass", typ, shape, i)
+				}
+				wide := dim / shape.kvHeads // of the queries that share a KV head
+				count := e.HeadBand(1<<30, shape.kvHeads, 1, wide)
+				part := make([]float32, len(seqs)*count*wide)
+				for kv := 0; kv < shape.kvHeads; kv += count {
+					of := func(x []float32, row int) []float32 { return x[row*dim+kv*wide:][:count*wide] }
+					for i := range seqs {
+						copy(part[i*count*wide:], of(q, i))
+					}
+					e.Attend(part, part, caches, pos, Heads{Query: shape.heads / shape.kvHeads * count, First: kv, KV: count}, float32(scale))
+					for i := range seqs {
+						require.Equal(t, of(out, i), part[i*count*wide:][:count*wide], "%v %v: KV heads from %d on", typ, shape, kv)
+					}
 				}
 			}
 		}
@@ -120,13 +136,13 @@ func TestCacheGrowsByPages(t *testing.T) {
 	c := NewCache(quant.F16, 1<<20, 2, 64)
 	require.Zero(t, c.Bytes())
 	kv := make([]float32, 128)
-	e.Store(c, 0, kv, kv)
+	e.Store(c, 0, 0, kv, kv)
 	require.EqualValues(t, pagePositions*2*128*2, c.Bytes())
 	for pos := 1; pos <= pagePositions; pos++ {
-		e.Store(c, pos, kv, kv)
+		e.Store(c, pos, 0, kv, kv)
 	}
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
-	e.Store(c, 0, kv, kv) // a new sequence takes the slot
+	e.Store(c, 0, 0, kv, kv) // a new sequence takes the slot
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
 	require.EqualValues(t, quant.F16, NewCache(quant.Q8_0, 1, 1, 24).t)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -18,6 +19,7 @@ type Cache struct {
 	t                quant.Type
 	kvHeads, headDim int
 	positions        int
+	reserve          []byte // for all pages, where the system has it
 	pages            []page
 	starts           []*uint16 // where each page of f16 begins
 }
@@ -51,32 +53,49 @@ func NewCache(t quant.Type, positions, kvHeads, headDim int) *Cache {
 	return &Cache{t: t, kvHeads: kvHeads, headDim: headDim, positions: positions}
 }
 
-// Bytes is the memory in use.
-func (c *Cache) Bytes() int64 {
-	n := int64(2 * pagePositions * c.kvHeads * c.headDim)
-	switch c.t {
-	case quant.F32:
-		n *= 4
-	case quant.F16:
-		n *= 2
-	default:
-		n += n / quant.BlockSize * 4
-	}
-	return n * int64(len(c.pages))
+// Free gives the memory back. c is then empty.
+func (c *Cache) Free() {
+	memory.Release(c.reserve)
+	c.reserve, c.pages, c.starts = nil, nil, nil
 }
 
-func (c *Cache) grow() {
+// Bytes is the memory in use.
+func (c *Cache) Bytes() int64 { return int64(c.pageBytes() * len(c.pages)) }
+
+func (c *Cache) pageBytes() int {
 	n := 2 * pagePositions * c.kvHeads * c.headDim
+	switch c.t {
+	case quant.F32:
+		return n * 4
+	case quant.F16:
+		return n * 2
+	}
+	return n + n/quant.BlockSize*4
+}
+
+// grow adds a page.
+func (c *Cache) grow() {
+	size, n := c.pageBytes(), 2*pagePositions*c.kvHeads*c.headDim
+	if len(c.pages) == 0 {
+		c.reserve = memory.Reserve(ceilDiv(c.positions, pagePositions) * size)
+	}
+	var at *byte
+	if c.reserve != nil {
+		at = &c.reserve[len(c.pages)*size]
+	} else {
+		at = &memory.Aligned[byte](nil, size)[0]
+	}
 	var p page
 	switch c.t {
 	case quant.F32:
-		p.f32 = make([]float32, n)
+		p.f32 = unsafe.Slice((*float32)(unsafe.Pointer(at)), n)
 	case quant.F16:
-		p.f16 = make([]uint16, n)
+		p.f16 = unsafe.Slice((*uint16)(unsafe.Pointer(at)), n)
 		c.starts = append(c.starts, &p.f16[0])
 	default:
-		p.q8 = make([]int8, n)
-		p.kScales, p.vScales = make([]float32, n/2/quant.BlockSize), make([]float32, n/2/quant.BlockSize)
+		p.q8 = unsafe.Slice((*int8)(unsafe.Pointer(at)), n)
+		scales := unsafe.Slice((*float32)(unsafe.Add(unsafe.Pointer(at), n)), n/quant.BlockSize)
+		p.kScales, p.vScales = scales[:len(scales)/2], scales[len(scales)/2:]
 	}
 	c.pages = append(c.pages, p)
 }
@@ -113,9 +132,9 @@ func (c *Cache) keys16(head, pos int) int {
 	return (head*pagePositions + pos%pagePositions/maxLanes*maxLanes) * c.headDim
 }
 
-// Store keeps k and v (kvHeads × headDim) as position pos of c, which is at most
-// one beyond the highest that was stored.
-func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
+// Store keeps k and v (some heads × headDim) as those of heads first.. at position pos
+// of c, which is at most one beyond the highest that was stored.
+func (e *Engine) Store(c *Cache, pos, first int, k, v []float32) {
 	if uint(pos) >= uint(c.positions) {
 		panic(fmt.Sprintf("kernel: position %d of a cache of %d", pos, c.positions))
 	}
@@ -124,8 +143,8 @@ func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
 	}
 	s, p, at := &e.local[0], &c.pages[pos/pagePositions], pos%pagePositions
 	d, half := c.headDim, pagePositions*c.kvHeads*c.headDim
-	for h := range c.kvHeads {
-		k, v := k[h*d:(h+1)*d], v[h*d:(h+1)*d]
+	for i := range len(k) / d {
+		h, k, v := first+i, k[i*d:(i+1)*d], v[i*d:(i+1)*d]
 		keys := c.keys16(h, pos) + at%maxLanes
 		values := half + (h*pagePositions+at)*d
 		switch c.t {
@@ -136,7 +155,7 @@ func (e *Engine) Store(c *Cache, pos int, k, v []float32) {
 			}
 		case quant.F16:
 			e.k.encodeF16(p.f16[values:values+d], v)
-			s.halves = aligned(s.halves, d)
+			s.halves = memory.Aligned(s.halves, d)
 			e.k.encodeF16(s.halves, k)
 			for i, h := range s.halves {
 				p.f16[keys+i*maxLanes] = h

@@ -3,7 +3,8 @@ package kernel
 import (
 	"fmt"
 	"runtime"
-	"unsafe"
+
+	"github.com/potluck-llm/potluck/internal/memory"
 )
 
 // maxThreads bounds Options.Threads: beyond it is a typing mistake.
@@ -50,7 +51,13 @@ func New(o Options) (*Engine, error) {
 }
 
 // Close ends the pool's threads.
-func (e *Engine) Close() { e.pool.close() }
+func (e *Engine) Close() {
+	e.pool.close()
+	e.expert.free()
+	for i := range e.local {
+		e.local[i].free()
+	}
+}
 
 // Variant names the kernels in use.
 func (e *Engine) Variant() string { return e.k.Name }
@@ -98,27 +105,22 @@ type scratch struct {
 	decoded []float32 // rows that Exact decodes
 	tile    []float32 // results of a partial strip
 	planar  []Product // what Planar is asked for
+
 	queries []float32
 	scores  []float32
 	halves  []uint16  // of a row on its way to a cache
 	values  []float32 // a page's keys or values in float32
 	state   []float32 // running maximum and sum of each query
+
+	stripRoom         memory.Buffer[byte]
+	floatsRoom, added memory.Buffer[float32] // added: what a unit adds
 }
 
-// aligned returns room for n elements that begins on a cache line. T has a size
-// that divides 64.
-func aligned[T any](s []T, n int) []T {
-	if cap(s) >= n {
-		return s[:n]
-	}
-	var zero T
-	size := int(unsafe.Sizeof(zero))
-	buf := make([]T, n+n/4+64/size)
-	skip := 0
-	if rest := int(uintptr(unsafe.Pointer(&buf[0])) % 64); rest != 0 {
-		skip = (64 - rest) / size
-	}
-	return buf[skip : skip+n]
+func (s *scratch) free() {
+	s.stripRoom.Free()
+	s.floatsRoom.Free()
+	s.added.Free()
+	*s = scratch{}
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }

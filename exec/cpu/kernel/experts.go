@@ -3,6 +3,7 @@ package kernel
 import (
 	"slices"
 
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -22,6 +23,7 @@ type expertsTask struct {
 	choice              []int32        // of their pairs
 	gathered, inner     Acts           // their pairs' activations before gate and up, and before down
 	gu                  []float32
+	guRoom              memory.Buffer[float32]
 	phase, rows, chunks int
 	share               shares
 }
@@ -122,15 +124,19 @@ func (t *expertsTask) sort(ids []int32, first, count int) {
 // room grows the buffers of the pairs at work.
 func (t *expertsTask) room() {
 	pairs := len(t.choice)
-	t.gu = aligned(t.gu, pairs*2*t.inter)
+	t.gu = t.guRoom.Room(pairs * 2 * t.inter)
 	t.e.room(&t.inner, pairs, t.inter, !quantised(t.down.Type), t.input.N <= lineRows)
 	if g := &t.gathered; t.input.N > 1 {
 		t.e.roomForBlocks(g, pairs, t.input.Cols, t.input.N <= lineRows)
-		if g.x = nil; !quantised(t.gateUp.Type) || len(g.blocks)+len(g.arranged) == 0 {
-			g.own = aligned(g.own, pairs*g.Cols)
-			g.x = g.own
-		}
+		t.e.roomForFloats(g, pairs, g.Cols, !quantised(t.gateUp.Type) || len(g.blocks)+len(g.arranged) == 0)
 	}
+}
+
+func (t *expertsTask) free() {
+	t.gu = nil
+	t.guRoom.Free()
+	t.gathered.Free()
+	t.inner.Free()
 }
 
 func (t *expertsTask) do(phase, n int) {
@@ -220,7 +226,7 @@ func (t *expertsTask) downUnit(s *scratch, u int) {
 	for i := range t.active {
 		a := &t.active[i]
 		x := a.of(t.e.k, &t.inner)
-		s.values = aligned(s.values, x.n*rows)
+		s.values = memory.Aligned(s.values, x.n*rows)
 		if i+1 < len(t.active) {
 			t.e.fetch(&t.down, t.active[i+1].expert*t.hidden+first, &x)
 		}

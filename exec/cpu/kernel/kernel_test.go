@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -163,7 +164,7 @@ func TestMatMulMany(t *testing.T) {
 		pitch := 0
 		for i, typ := range quant.Types() {
 			w := randomMatrix(t, r, typ, 40*i, cols)
-			apart = append(apart, Job{make([]float32, n*w.Rows), w.Rows, w})
+			apart = append(apart, Job{Y: make([]float32, n*w.Rows), Pitch: w.Rows, W: w})
 			pitch += w.Rows + 1
 		}
 		e.MatMulMany(apart, &a)
@@ -173,7 +174,7 @@ func TestMatMulMany(t *testing.T) {
 		all, want := random(r, n*pitch), []float32(nil) // beside each other, with a number between
 		for i, to := 0, 0; i < len(apart); i++ {
 			w := apart[i].W
-			beside = append(beside, Job{all[to:], pitch, w})
+			beside = append(beside, Job{Y: all[to:], Pitch: pitch, W: w})
 			to += w.Rows + 1
 		}
 		for r := range n {
@@ -185,7 +186,39 @@ func TestMatMulMany(t *testing.T) {
 		}
 		e.MatMulMany(beside, &a)
 		require.Equal(t, want, all)
+		for i := range beside { // and once more on top of that
+			beside[i].Add = true
+		}
+		for i := range want {
+			if at := i % pitch; !slices.ContainsFunc(beside, func(j Job) bool { return len(all)-len(j.Y)+j.W.Rows == at }) {
+				want[i] += want[i]
+			}
+		}
+		e.MatMulMany(beside, &a)
+		require.Equal(t, want, all)
 	})
+}
+
+// A product that is added gives the bits of one that is added later.
+func TestProductsAreAdded(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		RunVariants(t, Options{Threads: threads}, func(t *testing.T, e *Engine) {
+			r := rand.New(rand.NewPCG(5, 7))
+			for _, n := range []int{1, 3, 40} {
+				for _, rows := range []int{5, 200} {
+					const cols = 576
+					x, w, y := random(r, n*cols), randomMatrix(t, r, quant.Q4_1, rows, cols), random(r, n*rows)
+					var a Acts
+					e.Prepare(&a, x, n, cols)
+					product, want := make([]float32, n*rows), append([]float32(nil), y...)
+					e.MatMul(product, w, &a)
+					e.Add(want, product)
+					e.MatMulMany([]Job{{Y: y, Pitch: rows, W: w, Add: true}}, &a)
+					require.Equal(t, want, y)
+				}
+			}
+		})
+	}
 }
 
 // Products that are large enough for a variant that has threads of its own, more
@@ -202,7 +235,7 @@ func TestLargeProducts(t *testing.T) {
 			var list []Job
 			for i := range 10 {
 				rows := []int{203, 64, 1, 97, 30}[i%5]
-				list = append(list, Job{make([]float32, n*rows+1), rows, randomMatrix(t, r, types[i%len(types)], rows, cols)})
+				list = append(list, Job{Y: make([]float32, n*rows+1), Pitch: rows, W: randomMatrix(t, r, types[i%len(types)], rows, cols)})
 				list[i].Y[n*rows] = 42
 			}
 			e.MatMulMany(list, &a)

@@ -3,6 +3,7 @@ package kernel
 import (
 	"unsafe"
 
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
@@ -133,7 +134,7 @@ func (e *Engine) lineStrips(s *scratch, w *quant.Matrix, first, rows int, x *vie
 		return 0
 	}
 	most, scales := min(x.n, len(p.kernels)), p.groups*unpackGroup*p.lanes
-	s.sums, s.d, s.m = aligned(s.sums, most*p.lanes*p.pitch/4), aligned(s.d, scales), aligned(s.m, scales)
+	s.sums, s.d, s.m = memory.Aligned(s.sums, most*p.lanes*p.pitch/4), memory.Aligned(s.d, scales), memory.Aligned(s.m, scales)
 	together := strips
 	if x.n > most {
 		together = max(lineCache/(p.lanes*(p.stride+p.scales)), 1)

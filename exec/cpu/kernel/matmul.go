@@ -3,15 +3,18 @@ package kernel
 import (
 	"unsafe"
 
+	"github.com/potluck-llm/potluck/internal/memory"
 	"github.com/potluck-llm/potluck/quant"
 )
 
 // A Job is one of several products of the same activations: Y[r·Pitch + i] is
-// row r of them times row i of W. What lies between is left as it is.
+// row r of them times row i of W, or with Add grows by it. What lies between is left
+// as it is.
 type Job struct {
 	Y     []float32
 	Pitch int
 	W     quant.Matrix
+	Add   bool
 }
 
 // A job is one of a barrier.
@@ -31,7 +34,7 @@ type matmulTask struct {
 
 // MatMul computes y [a.N × w.Rows] = a · wᵀ.
 func (e *Engine) MatMul(y []float32, w quant.Matrix, a *Acts) {
-	e.MatMulMany([]Job{{y, w.Rows, w}}, a)
+	e.MatMulMany([]Job{{Y: y, Pitch: w.Rows, W: w}}, a)
 }
 
 // MatMulMany computes several products of the same activations in one go.
@@ -81,7 +84,7 @@ func (t *matmulTask) planar() bool {
 	s.planar = s.planar[:0]
 	for i := range t.jobs {
 		j := &t.jobs[i]
-		if !quantised(j.W.Type) || !t.e.quantises(j.W.Cols) || j.W.Cols != t.x.cols {
+		if !quantised(j.W.Type) || !t.e.quantises(j.W.Cols) || j.W.Cols != t.x.cols || j.Add {
 			return false
 		}
 		if j.W.Rows > 0 && t.x.n > 0 {
@@ -113,10 +116,11 @@ func (e *Engine) unitRows(strips, n int) int {
 		return max(strips, 1) * e.k.Lanes // it divides them itself
 	}
 	per, most := strips/(8*e.pool.threads), unitStrips
+	if e.pool.threads == 1 {
+		per = strips
+	}
 	if n == 1 && e.k.Lines4 != nil {
-		if most = unitLines; e.pool.threads == 1 {
-			per = strips
-		}
+		most = unitLines
 	}
 	return min(max(per, 1), most) * e.k.Lanes
 }
@@ -136,7 +140,16 @@ func (t *matmulTask) run(thread int) {
 		if next := i + 1; first+t.rows >= j.W.Rows && next < len(t.jobs) {
 			t.e.fetch(&t.jobs[next].W, 0, &t.x)
 		}
-		t.e.unit(&t.e.local[thread], &j.W, first, min(t.rows, j.W.Rows-first), &t.x, j.Y[first:], j.Pitch)
+		s, rows := &t.e.local[thread], min(t.rows, j.W.Rows-first)
+		if !j.Add {
+			t.e.unit(s, &j.W, first, rows, &t.x, j.Y[first:], j.Pitch)
+			continue
+		}
+		added := s.added.Room(t.x.n * rows)
+		t.e.unit(s, &j.W, first, rows, &t.x, added, rows)
+		for r := range t.x.n {
+			t.e.k.add(j.Y[r*j.Pitch+first:][:rows], added[r*rows:])
+		}
 	}
 }
 
@@ -203,7 +216,7 @@ func (s *scratch) rowsWith(plane []byte, rowBytes, first, rows, lanes, beyond in
 	if rows >= lanes && (first+lanes)*rowBytes+beyond <= len(plane) {
 		return &plane[first*rowBytes]
 	}
-	s.padded = aligned(s.padded, lanes*rowBytes+beyond)
+	s.padded = memory.Aligned(s.padded, lanes*rowBytes+beyond)
 	n := copy(s.padded, plane[first*rowBytes:min(first+rows, first+lanes)*rowBytes])
 	clear(s.padded[n:])
 	return &s.padded[0]
@@ -229,7 +242,7 @@ const tailStride = 128
 
 // tailOf copies n bytes from each row, with zeros behind, to s.tail.
 func (s *scratch) tailOf(src *byte, rowBytes, from, n, lanes int) *byte {
-	s.tail = aligned(s.tail, maxLanes*tailStride)
+	s.tail = memory.Aligned(s.tail, maxLanes*tailStride)
 	clear(s.tail)
 	for r := range lanes {
 		copy(s.tail[r*tailStride:r*tailStride+n], unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(src), r*rowBytes+from)), n))
@@ -304,9 +317,9 @@ func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	blocks := w.Cols / quant.BlockSize
 	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
 	strips := ceilDiv(rows, lanes)
-	s.strip, s.d = aligned(s.strip, strips*padded*32*lanes), aligned(s.d, strips*padded*lanes)
+	s.strip, s.d = s.stripRoom.Room(strips*padded*32*lanes), memory.Aligned(s.d, strips*padded*lanes)
 	if paired(w.Type) {
-		s.m = aligned(s.m, strips*padded*lanes)
+		s.m = memory.Aligned(s.m, strips*padded*lanes)
 	}
 	for i := range strips {
 		e.unpackStrip(s, i, w, first+i*lanes, rows-i*lanes)
@@ -317,7 +330,7 @@ func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *vie
 		for i := range strips {
 			at, ld, partial := &y[from*ldy+i*lanes:][0], ldy, rows-i*lanes < lanes
 			if partial {
-				s.tile = aligned(s.tile, maxPanel*maxLanes)
+				s.tile = memory.Aligned(s.tile, maxPanel*maxLanes)
 				at, ld = &s.tile[0], lanes
 			}
 			e.dot(s, i*padded*lanes, w.Type, at, ld, &x.blocks[from*x.pitch], x.pitch, to-from, blocks)
@@ -376,7 +389,7 @@ func (e *Engine) vecUnit(s *scratch, w *quant.Matrix, first, rows *int, x *view,
 	// nothing there: their scales and their activations are zeros.
 	beyond := (groups*unpackGroup - blocks) * q
 	q *= blocks
-	s.d, s.m = aligned(s.d, groups*unpackGroup*lanes), aligned(s.m, groups*unpackGroup*lanes)
+	s.d, s.m = memory.Aligned(s.d, groups*unpackGroup*lanes), memory.Aligned(s.m, groups*unpackGroup*lanes)
 	for ; *rows >= lanes; *rows -= lanes {
 		e.unpackScales(s, 0, w, *first, lanes)
 		src := s.rowsWith(w.Quants, q, *first, lanes, lanes, beyond)
@@ -415,7 +428,7 @@ func (e *Engine) unitFloats(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	}
 	lanes := e.k.Lanes
 	strips := ceilDiv(rows, lanes)
-	s.floats = aligned(s.floats, strips*floatChunk*lanes)
+	s.floats = s.floatsRoom.Room(strips * floatChunk * lanes)
 	panels := ceilDiv(x.n, e.k.Panel)
 	for c := 0; c < w.Cols; c += floatChunk {
 		cols := min(floatChunk, w.Cols-c)
@@ -462,7 +475,7 @@ func (e *Engine) dotFloats(s *scratch, i int, x []float32, ldx, cols int, y []fl
 	lanes := e.k.Lanes
 	at, ld := &y[0], ldy
 	if rows < lanes {
-		s.tile = aligned(s.tile, maxPanel*maxLanes)
+		s.tile = memory.Aligned(s.tile, maxPanel*maxLanes)
 		at, ld = &s.tile[0], lanes
 		for r := 0; add && r < n; r++ {
 			copy(s.tile[r*lanes:r*lanes+rows], y[r*ldy:])
@@ -512,7 +525,7 @@ func (e *Engine) unpackFloats(s *scratch, i int, w *quant.Matrix, first, rows, c
 
 // decode writes columns of quantised rows to s.decoded, floatChunk apart.
 func (e *Engine) decode(s *scratch, w *quant.Matrix, first, rows, c, cols int) {
-	s.decoded = aligned(s.decoded, maxLanes*floatChunk)
+	s.decoded = memory.Aligned(s.decoded, maxLanes*floatChunk)
 	q, sc := rowBytes(w)
 	for r := range rows {
 		part := quant.Matrix{Type: w.Type, Rows: 1, Cols: cols,

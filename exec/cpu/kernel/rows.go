@@ -9,6 +9,7 @@ import (
 // What each row of a pass can undergo by itself.
 const (
 	opPrepare = iota
+	opPrepareColumns
 	opPrepareNorm
 	opNorm
 	opRope
@@ -24,7 +25,6 @@ type rowsArgs struct {
 	acts    *Acts
 	first   int
 	dim     int
-	pitch   int // numbers from row to row of y
 	eps     float32
 	heads   int
 	rope    *Rope
@@ -72,6 +72,9 @@ func (t *rowsTask) span(thread, from, to int) {
 		switch t.op {
 		case opPrepare:
 			k.keep(t.acts, i, 0, t.x[i*dim:(i+1)*dim])
+		case opPrepareColumns:
+			x := t.acts.floats(&t.e.local[thread], i, t.first, dim)
+			k.keep(t.acts, i, t.first, x[:copy(x, t.x[i*dim:(i+1)*dim])])
 		case opPrepareNorm:
 			t.e.prepareNorm(&t.e.local[thread], t.acts, i, t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opNorm:
@@ -81,7 +84,7 @@ func (t *rowsTask) span(thread, from, to int) {
 		case opSwiGLU:
 			t.e.swiGLU(&t.e.local[thread], t.acts, i, t.first, t.x[2*i*dim:2*(i+1)*dim])
 		case opAdd:
-			k.add(t.y[i*t.pitch:][:dim], t.x[i*dim:(i+1)*dim])
+			k.add(t.y[i*dim:(i+1)*dim], t.x[i*dim:(i+1)*dim])
 		case opBias:
 			k.add(t.y[i*dim:(i+1)*dim], t.x[:dim])
 		case opRound:
@@ -130,10 +133,12 @@ func (v *Variant) swiGLU(y, gu []float32) {
 	}
 }
 
-// Add adds n rows of dim numbers, x, to as many of y, whose rows begin pitch numbers
-// apart.
-func (e *Engine) Add(y []float32, pitch int, x []float32, n, dim int) {
-	e.eachRow(rowsArgs{op: opAdd, y: y, pitch: pitch, x: x, dim: dim}, n)
+// Add computes y += x.
+func (e *Engine) Add(y, x []float32) {
+	const dim = 1024
+	n := len(y) / dim
+	e.eachRow(rowsArgs{op: opAdd, y: y, x: x, dim: dim}, n)
+	e.k.add(y[n*dim:], x[n*dim:])
 }
 
 // AddBias adds b to each of n rows of dim.

@@ -218,13 +218,7 @@ func TestAddAndRound(t *testing.T) {
 		for i := range want {
 			want[i] = float32(y[i]+x[i]) + b[i%dim]
 		}
-		const some = 500
-		first, rest := make([]float32, 0, n*some), make([]float32, 0, n*(dim-some))
-		for i := range n {
-			first, rest = append(first, x[i*dim:][:some]...), append(rest, x[i*dim:][some:dim]...)
-		}
-		e.Add(y, dim, first, n, some)
-		e.Add(y[some:], dim, rest, n, dim-some)
+		e.Add(y, x)
 		e.AddBias(y, b, n, dim)
 		require.Equal(t, want, y)
 		for i := range n {
