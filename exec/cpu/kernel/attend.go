@@ -111,10 +111,7 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	largest, total := s.state[:n], s.state[n:2*n]
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
-		from := t.q[(row*t.heads.Query+head)*d:][:d]
-		for j, v := range from {
-			queries[i*d+j] = v * t.scale
-		}
+		k.scale(queries[i*d:(i+1)*d], t.q[(row*t.heads.Query+head)*d:], t.scale)
 		largest[i], total[i] = float32(math.Inf(-1)), 0
 	}
 	clear(sums)
@@ -137,10 +134,7 @@ func (t *attendTask) attend(s *scratch, tl tile, kv, first, heads int) {
 	}
 	for i := range n {
 		row, head := tl.from+i/heads, first+i%heads
-		to, inverse := t.out[(row*t.heads.Query+head)*d:][:d], 1/total[i]
-		for j, v := range sums[i*d : (i+1)*d] {
-			to[j] = v * inverse
-		}
+		k.scale(t.out[(row*t.heads.Query+head)*d:][:d], sums[i*d:], 1/total[i])
 	}
 }
 
@@ -218,9 +212,7 @@ func (v *Variant) softmaxPage(scores []float32, own int, sum []float32, largest,
 	top := max(*largest, v.Max(&scores[0], len(scores)))
 	if top > *largest {
 		if scale := float32(math.Exp(float64(*largest - top))); *total > 0 {
-			for i := range sum {
-				sum[i] *= scale
-			}
+			v.scale(sum, sum, scale)
 			*total *= scale
 		}
 		*largest = top

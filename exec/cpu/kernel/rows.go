@@ -122,6 +122,26 @@ func (v *Variant) rmsNorm(y, x, w []float32, eps float32) {
 	}
 }
 
+// ones are weights for ScaleMul that change nothing.
+var ones = func() (w [256]float32) {
+	for i := range w {
+		w[i] = 1
+	}
+	return w
+}()
+
+// scale computes y = x·by, which may be the same memory.
+func (v *Variant) scale(y, x []float32, by float32) {
+	x = x[:len(y)]
+	for whole := min(len(y)&^15, len(ones)); whole > 0; whole = min(len(y)&^15, len(ones)) {
+		v.ScaleMul(&y[0], &x[0], &ones[0], by, whole)
+		y, x = y[whole:], x[whole:]
+	}
+	for i := range y {
+		y[i] = x[i] * by
+	}
+}
+
 // swiGLU computes y = silu(gate)·up; gu holds pairs gate, up.
 func (v *Variant) swiGLU(y, gu []float32) {
 	whole := len(y) &^ 15
