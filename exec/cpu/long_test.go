@@ -13,16 +13,19 @@ import (
 	"github.com/potluck-llm/potluck/quant"
 )
 
-// A long pass, whose FFN is computed in bands, gives the bits of short ones.
+// A long pass, whose attention and FFN are computed in bands, gives the bits of short
+// ones.
 func TestLongPassIsShortOnes(t *testing.T) {
 	store, err := embedded.Open()
 	require.NoError(t, err)
 	config := store.Manifest().Model
 	const rows = 512
-	e, err := kernel.New(kernel.Options{Threads: 1})
+	e, err := kernel.New(kernel.Options{Threads: 1, Band: 1 << 16})
 	require.NoError(t, err)
 	t.Cleanup(e.Close)
+	group := config.Heads / config.KVHeads
 	require.Less(t, e.Band(rows), config.FFN, "or the test shows nothing")
+	require.Less(t, e.HeadBand(rows, config.KVHeads, (group+2)*config.HeadDim, group*config.HeadDim), config.KVHeads, "or the test shows little")
 	logits := func(chunk int) []float32 {
 		x := cpu.New(cpu.Options{Engine: e})
 		plan := exec.SlotPlan{Slots: 1, Positions: rows, KV: quant.F16, Round: true}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 
@@ -15,6 +16,7 @@ type Options struct {
 	Threads int    // 0: all cores
 	Variant string // "": what the environment's POTLUCK_KERNELS names, else the best this machine has
 	Exact   bool   // multiply activations as they are instead of quantised to 8 bit per block
+	Band    int    // floats that a thread computes before they are used; 0: as many as suit a core's second cache
 }
 
 // An Engine runs kernels on a pool of threads. It is used by one goroutine at a
@@ -46,8 +48,10 @@ func New(o Options) (*Engine, error) {
 		o.Threads = runtime.GOMAXPROCS(0)
 	case o.Threads < 0 || o.Threads > maxThreads:
 		return nil, fmt.Errorf("kernel: %d threads, want 1 to %d or 0 for all cores", o.Threads, maxThreads)
+	case o.Band < 0:
+		return nil, fmt.Errorf("kernel: %d floats ahead, want 0 or more", o.Band)
 	}
-	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads), bandFloats: bandFloats * o.Threads}, nil
+	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads), bandFloats: cmp.Or(o.Band, bandFloats) * o.Threads}, nil
 }
 
 // Close ends the pool's threads.
