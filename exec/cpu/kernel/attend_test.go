@@ -144,6 +144,11 @@ func TestCacheGrowsByPages(t *testing.T) {
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
 	e.Store(c, 0, 0, kv, kv) // a new sequence takes the slot
 	require.EqualValues(t, 2*pagePositions*2*128*2, c.Bytes())
+	c.Free()
+	require.Zero(t, c.Bytes())
+	e.Store(c, 0, 0, kv, kv)
+	require.EqualValues(t, pagePositions*2*128*2, c.Bytes())
+	c.Free()
 	require.EqualValues(t, quant.F16, NewCache(quant.Q8_0, 1, 1, 24).t)
 }
 
