@@ -30,16 +30,16 @@ type Acts struct {
 	lines    []byte    // N lines, where rows are few and the variant takes them
 	arranged []byte    // instead of blocks, where the variant arranges them: N rows
 
-	own        memory.Buffer[float32]
-	ownBlocks  memory.Buffer[Block]
-	ownArrange memory.Buffer[byte]
+	own         memory.Buffer[float32]
+	ownBlocks   memory.Buffer[Block]
+	ownArranged memory.Buffer[byte]
 }
 
 // Free gives the memory back. a is then empty.
 func (a *Acts) Free() {
 	a.own.Free()
 	a.ownBlocks.Free()
-	a.ownArrange.Free()
+	a.ownArranged.Free()
 	*a = Acts{}
 }
 
@@ -117,7 +117,7 @@ func (e *Engine) roomForBlocks(a *Acts, n, cols int, lines bool) {
 	switch {
 	case !e.quantises(cols):
 	case e.k.Planar != nil:
-		a.arranged = a.ownArrange.Room(n * e.k.arrangedBytes(cols))
+		a.arranged = a.ownArranged.Room(n * e.k.arrangedBytes(cols))
 	default:
 		a.pitch = blockPitch(cols)
 		a.blocks = a.ownBlocks.Room(n * a.pitch)

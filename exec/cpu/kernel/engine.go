@@ -109,7 +109,6 @@ type scratch struct {
 	decoded []float32 // rows that Exact decodes
 	tile    []float32 // results of a partial strip
 	planar  []Product // what Planar is asked for
-
 	queries []float32
 	scores  []float32
 	halves  []uint16  // of a row on its way to a cache
