@@ -135,9 +135,18 @@ const bandFloats = 1 << 17
 // bandUnit columns are whole groups of blocks.
 const bandUnit = unpackGroup * quant.BlockSize
 
+// bandRows are the rows that a pass of n counts for: some hundreds as many as 512. So
+// few are taken where memory is dear, and they make columns enough to share.
+func bandRows(n int) int {
+	if n > 128 {
+		return max(n, 512)
+	}
+	return max(n, 1)
+}
+
 // Band is how many columns of gates and ups of n rows to compute at a time.
 func (e *Engine) Band(n int) int {
-	return max(e.bandFloats/(2*max(n, 1))/bandUnit, 1) * bandUnit
+	return max(e.bandFloats/(2*bandRows(n))/bandUnit, 1) * bandUnit
 }
 
 // HeadBand is how many of kvHeads KV heads to compute at a time, with the queries that
@@ -147,7 +156,7 @@ func (e *Engine) HeadBand(n, kvHeads, per, queries int) int {
 	if queries%quant.BlockSize != 0 || e.k.Attend != nil { // that computes all at once
 		return kvHeads
 	}
-	return min(max(e.bandFloats/(max(n, 1)*per), 1), kvHeads)
+	return min(max(e.bandFloats/(bandRows(n)*per), 1), kvHeads)
 }
 
 // SwiGLU computes columns first.. of a's rows: silu(gate)·up. gu holds pairs
