@@ -38,7 +38,7 @@ func (b *Buffer[T]) grow(n int) {
 			return
 		}
 	}
-	b.room = makeAligned[T](n)
+	b.room = Make[T](n)
 }
 
 // Free gives the memory back.
@@ -50,12 +50,13 @@ func (b *Buffer[T]) Free() {
 // Aligned is Room in the heap: s where it is large enough.
 func Aligned[T any](s []T, n int) []T {
 	if cap(s) < n {
-		s = makeAligned[T](n + n/4)
+		s = Make[T](n + n/4)
 	}
 	return s[:n]
 }
 
-func makeAligned[T any](n int) []T {
+// Make returns n zeros of the heap that begin on a cache line, if their size divides one.
+func Make[T any](n int) []T {
 	const line = 64
 	var zero T
 	size := int(unsafe.Sizeof(zero))

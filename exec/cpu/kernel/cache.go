@@ -83,7 +83,7 @@ func (c *Cache) grow() {
 	if c.reserve != nil {
 		at = &c.reserve[len(c.pages)*size]
 	} else {
-		at = &memory.Aligned[byte](nil, size)[0]
+		at = &memory.Make[byte](size)[0]
 	}
 	var p page
 	switch c.t {
