@@ -152,18 +152,9 @@ func (x *Executor) attend(l *layer, s *state) {
 	x.expect(s)
 	e.PrepareNorm(&b.input, s.hidden, l.attnNorm, n, c.Hidden, float32(c.NormEps), l.attnFloats)
 	queries := c.QDim() / c.KVHeads // of a KV head
-	most := e.HeadBand(n, c.KVHeads, queries+2*c.HeadDim, queries)
-	if most < c.KVHeads {
-		e.Room(&b.inner, n, c.QDim(), l.o.floats())
-	}
-	for first := 0; first < c.KVHeads; first += most {
-		count := min(most, c.KVHeads-first)
-		out := x.attendHeads(l, s, first, count)
-		if most < c.KVHeads {
-			e.PrepareColumns(&b.inner, first*queries, out)
-		} else {
-			e.Prepare(&b.inner, out, n, c.QDim())
-		}
+	e.Room(&b.inner, n, c.QDim(), l.o.floats())
+	for first, most := 0, e.HeadBand(n, c.KVHeads, queries, c.HeadDim); first < c.KVHeads; first += most {
+		e.PrepareColumns(&b.inner, first*queries, x.attendHeads(l, s, first, min(most, c.KVHeads-first)))
 	}
 	x.add(s, l.o, &b.inner, l.attnPostNorm)
 }

@@ -94,8 +94,8 @@ func (e *Engine) PrepareColumns(a *Acts, first int, x []float32) {
 // Floats are the rows as floats, n × cols; nil where they are not kept.
 func (a *Acts) Floats() []float32 { return a.x }
 
-// Room readies a for n rows of cols activations that SwiGLU computes. They are
-// kept as floats too where a product with float weights reads them.
+// Room readies a for n rows of cols activations that PrepareColumns or SwiGLU brings.
+// They are kept as floats too where a product with float weights reads them.
 func (e *Engine) Room(a *Acts, n, cols int, floats bool) { e.room(a, n, cols, floats, n <= lineRows) }
 
 func (e *Engine) room(a *Acts, n, cols int, floats, lines bool) {
@@ -149,14 +149,13 @@ func (e *Engine) Band(n int) int {
 	return max(e.bandFloats/(2*bandRows(n))/bandUnit, 1) * bandUnit
 }
 
-// HeadBand is how many of kvHeads KV heads to compute at a time, with the queries that
-// share each: per numbers a row and KV head, of which queries make columns of the next
-// product.
-func (e *Engine) HeadBand(n, kvHeads, per, queries int) int {
+// HeadBand is how many of kvHeads KV heads of n rows to compute at a time: each is a key
+// and a value of headDim numbers and the numbers of all queries that share it.
+func (e *Engine) HeadBand(n, kvHeads, queries, headDim int) int {
 	if queries%quant.BlockSize != 0 || e.k.Attend != nil { // that computes all at once
 		return kvHeads
 	}
-	return min(max(e.bandFloats/(bandRows(n)*per), 1), kvHeads)
+	return min(max(e.bandFloats/(bandRows(n)*(queries+2*headDim)), 1), kvHeads)
 }
 
 // SwiGLU computes columns first.. of a's rows: silu(gate)·up. gu holds pairs

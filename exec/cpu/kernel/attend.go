@@ -31,9 +31,9 @@ type Heads struct{ Query, First, KV int }
 type tile struct{ from, to int }
 
 // Attend computes causal attention: row r of q (n × heads.Query·headDim) reads
-// positions 0..pos[r] of caches[r] and writes row r of out, which may be q. The softmax is online, a page of positions
-// after another, in float32; page bounds do not depend on the pass, so neither
-// does a row's result.
+// positions 0..pos[r] of caches[r] and writes row r of out, which may be q. The
+// softmax is online, a page of positions after another, in float32; page bounds do
+// not depend on the pass, so neither does a row's result.
 func (e *Engine) Attend(out, q []float32, caches []*Cache, pos []int32, heads Heads, scale float32) {
 	if len(caches) == 0 {
 		return

@@ -112,7 +112,7 @@ func TestAttend(t *testing.T) {
 					require.Equal(t, alone, out[i*dim:(i+1)*dim], "%v %v: row %d alone and in a pass", typ, shape, i)
 				}
 				wide := dim / shape.kvHeads // of the queries that share a KV head
-				count := e.HeadBand(1<<30, shape.kvHeads, 1, wide)
+				count := e.HeadBand(1<<30, shape.kvHeads, wide, shape.headDim)
 				part := make([]float32, len(seqs)*count*wide)
 				for kv := 0; kv < shape.kvHeads; kv += count {
 					of := func(x []float32, row int) []float32 { return x[row*dim+kv*wide:][:count*wide] }

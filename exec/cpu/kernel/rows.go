@@ -73,8 +73,11 @@ func (t *rowsTask) span(thread, from, to int) {
 		case opPrepare:
 			k.keep(t.acts, i, 0, t.x[i*dim:(i+1)*dim])
 		case opPrepareColumns:
-			x := t.acts.floats(&t.e.local[thread], i, t.first, dim)
-			k.keep(t.acts, i, t.first, x[:copy(x, t.x[i*dim:(i+1)*dim])])
+			x := t.x[i*dim : (i+1)*dim]
+			if a := t.acts; a.x != nil {
+				copy(a.x[i*a.Cols+t.first:], x)
+			}
+			k.keep(t.acts, i, t.first, x)
 		case opPrepareNorm:
 			t.e.prepareNorm(&t.e.local[thread], t.acts, i, t.x[i*dim:(i+1)*dim], t.w[:dim], t.eps)
 		case opNorm:
