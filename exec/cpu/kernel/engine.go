@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"runtime"
-
-	"github.com/potluck-llm/potluck/internal/memory"
 )
 
 // maxThreads bounds Options.Threads: beyond it is a typing mistake.
@@ -54,13 +52,10 @@ func New(o Options) (*Engine, error) {
 	return &Engine{k: v, exact: o.Exact, fixed: o.Exact, pool: newPool(o.Threads), local: make([]scratch, o.Threads), bandFloats: cmp.Or(o.Band, bandFloats) * o.Threads}, nil
 }
 
-// Close ends the pool's threads.
+// Close ends the pool's threads and frees what experts need.
 func (e *Engine) Close() {
 	e.pool.close()
 	e.expert.free()
-	for i := range e.local {
-		e.local[i].free()
-	}
 }
 
 // Variant names the kernels in use.
@@ -114,16 +109,7 @@ type scratch struct {
 	halves  []uint16  // of a row on its way to a cache
 	values  []float32 // a page's keys or values in float32
 	state   []float32 // running maximum and sum of each query
-
-	stripRoom         memory.Buffer[byte]
-	floatsRoom, added memory.Buffer[float32] // added: what a unit adds
-}
-
-func (s *scratch) free() {
-	s.stripRoom.Free()
-	s.floatsRoom.Free()
-	s.added.Free()
-	*s = scratch{}
+	added   []float32 // what a unit adds
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }

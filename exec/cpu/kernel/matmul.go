@@ -145,10 +145,10 @@ func (t *matmulTask) run(thread int) {
 			t.e.unit(s, &j.W, first, rows, &t.x, j.Y[first:], j.Pitch)
 			continue
 		}
-		added := s.added.Room(t.x.n * rows)
-		t.e.unit(s, &j.W, first, rows, &t.x, added, rows)
+		s.added = memory.Aligned(s.added, t.x.n*rows)
+		t.e.unit(s, &j.W, first, rows, &t.x, s.added, rows)
 		for r := range t.x.n {
-			t.e.k.add(j.Y[r*j.Pitch+first:][:rows], added[r*rows:])
+			t.e.k.add(j.Y[r*j.Pitch+first:][:rows], s.added[r*rows:])
 		}
 	}
 }
@@ -317,7 +317,7 @@ func (e *Engine) unitBlocks(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	blocks := w.Cols / quant.BlockSize
 	padded := ceilDiv(blocks, unpackGroup) * unpackGroup
 	strips := ceilDiv(rows, lanes)
-	s.strip, s.d = s.stripRoom.Room(strips*padded*32*lanes), memory.Aligned(s.d, strips*padded*lanes)
+	s.strip, s.d = memory.Aligned(s.strip, strips*padded*32*lanes), memory.Aligned(s.d, strips*padded*lanes)
 	if paired(w.Type) {
 		s.m = memory.Aligned(s.m, strips*padded*lanes)
 	}
@@ -428,7 +428,7 @@ func (e *Engine) unitFloats(s *scratch, w *quant.Matrix, first, rows int, x *vie
 	}
 	lanes := e.k.Lanes
 	strips := ceilDiv(rows, lanes)
-	s.floats = s.floatsRoom.Room(strips * floatChunk * lanes)
+	s.floats = memory.Aligned(s.floats, strips*floatChunk*lanes)
 	panels := ceilDiv(x.n, e.k.Panel)
 	for c := 0; c < w.Cols; c += floatChunk {
 		cols := min(floatChunk, w.Cols-c)
